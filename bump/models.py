@@ -163,15 +163,15 @@ def reading_lesson(p: Person, rng: np.random.Generator) -> tuple[list[dict], str
     "Write a record from the profile, or, one time in four, from no profile."
     return next_record_messages(describe(p.traits) if rng.random() < 0.75 else ""), p.history[rng.integers(len(p.history))].text
 
-# %% ../nbs/03_models.ipynb #75757067
+# %% ../nbs/03_models.ipynb #3a31e128
 @dataclass(frozen=True)
 class Recipe:
     "How the embedded model is made; its hash names the cache folder."
     hidden_size: int = 128
     num_layers: int = 3
     vocab_size: int = 2048
-    short_steps: int = 600 # of 24 short prompts
-    full_steps: int = 300  # of 8 full prompts
+    short_steps: int = 1000 # of 24 short prompts
+    full_steps: int = 250  # of 8 full prompts
     learning_rate: float = 3e-3
     n_people: int = 6000
     seed: int = 20260605   # a world of its own: nobody of seeds 0, 1, 2… is in it
