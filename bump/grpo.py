@@ -25,7 +25,7 @@ from .reward import BumpReward, RewardSettings
 __all__ = ['BumpConfig', 'prompt_dataset', 'data_fingerprint', 'check_run', 'append_line', 'write_json', 'keep_until', 'RunLog',
            'versions', 'start_run_folder', 'chance_of', 'default_learning_rate', 'last_checkpoint', 'train']
 
-# %% ../nbs/08_grpo.ipynb #0b975761
+# %% ../nbs/08_grpo.ipynb #e444678e
 @dataclass
 class BumpConfig(GRPOConfig):
     "Settings of a BUMP training run; every field of `trl.GRPOConfig` is available too."
@@ -52,7 +52,7 @@ class BumpConfig(GRPOConfig):
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of the rollouts."})
     max_completion_length: int = field(default=256, metadata={"help": "Longest profile in tokens."})
     # other defaults than TRL's
-    learning_rate: float | None = field(default=None, metadata={"help": "None: 1e-6 for all weights, 1e-5 for LoRA, 1e-3 below 50M parameters."})
+    learning_rate: float | None = field(default=None, metadata={"help": "None: 1e-6 for all weights, 1e-5 for LoRA, 5e-4 below 50M parameters."})
     per_device_train_batch_size: int | None = field(default=None, metadata={"help": "Rollouts in one backward pass; a divisor of users_per_step × num_generations / processes. None: at most 64."})
     gradient_checkpointing: bool | None = field(default=None, metadata={"help": "Trade compute for memory. None: on GPUs only."})
     logging_steps: float = field(default=1, metadata={"help": "Steps between two lines of metrics.jsonl."})
@@ -174,10 +174,10 @@ def chance_of(config: BumpConfig) -> float:
     "What a judge that guesses would give, before the length penalty."
     return chance_reward(config.hold_out, config.num_negatives, config.forward_weight, config.backward_weight)
 
-# %% ../nbs/08_grpo.ipynb #beeb8de1
+# %% ../nbs/08_grpo.ipynb #0eab862a
 def default_learning_rate(n_parameters: int, lora: bool) -> float:
-    "Ours: 1e-3 for toy models, 1e-5 for LoRA, and LettinGo's 1e-6 for all weights of a large model."
-    return 1e-3 if n_parameters < 50e6 else 1e-5 if lora else 1e-6
+    "Ours: 5e-4 for toy models, 1e-5 for LoRA, and LettinGo's 1e-6 for all weights of a large model."
+    return 5e-4 if n_parameters < 50e6 else 1e-5 if lora else 1e-6
 
 def last_checkpoint(config: BumpConfig) -> str | None:
     "The checkpoint to resume from, or None for a fresh run in a fresh folder."

@@ -19,7 +19,7 @@ from .reward import Batch, Parts, RewardSettings, rollout_rankings, to_parts
 
 # %% auto #0
 __all__ = ['METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Mean', 'bootstrap_mean', 'Score', 'score',
-           'chance_levels', 'score_rows', 'show_score']
+           'chance_levels', 'metric_table', 'show_score']
 
 # %% ../nbs/10_intrinsic.ipynb #c3eca91a
 def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> None:
@@ -29,7 +29,7 @@ def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> No
         if p is None: raise BumpError(f"User {u.user_id!r} has no profile in the store; write it with the same --users, or score fewer users.")
         if p.last_record > len(u.visible): raise BumpError(f"The profile of user {u.user_id!r} has read record {p.last_record}, which is held out (the visible ones end at {len(u.visible)}); write profiles with --hold_out {len(u.held_out)} or more.")
 
-# %% ../nbs/10_intrinsic.ipynb #5bbd5b48
+# %% ../nbs/10_intrinsic.ipynb #127217a7
 def raw_records(user: User, n_words: int) -> str:
     "The newest visible records, newest last, as many as fit into `n_words` words (at least one)."
     kept, room = [], n_words
@@ -40,11 +40,11 @@ def raw_records(user: User, n_words: int) -> str:
     return "\n".join(reversed(kept))
 
 def stranger_of(user_id: str, others: Sequence[str], taken: set[str], seed: int) -> str:
-    "Somebody else who is not among the competitors (or anybody else, where all others compete)."
+    "Somebody else whose records and profile are not among the competitors (or anybody else, where all others compete)."
     free = [o for o in others if o != user_id and o not in taken] or [o for o in others if o != user_id]
     return free[named_rng(seed, 0, user_id, "stranger").integers(len(free))]
 
-# %% ../nbs/10_intrinsic.ipynb #7e52d8fa
+# %% ../nbs/10_intrinsic.ipynb #9e86c90c
 def score_arms(
     users: Sequence[User],
     texts: Mapping[str, str], # user → profile
@@ -55,7 +55,7 @@ def score_arms(
     batch = Batch({u.user_id: [i.text for i in u.held_out] for u in users}, {u.user_id: [texts[u.user_id]] for u in users})
     pools = {u.user_id: batch.pool(u.user_id, settings, step=0) for u in users}
     ids = sorted(batch.profiles)
-    stranger = {u: texts[stranger_of(u, ids, {o for o, _ in pools[u].profiles}, settings.seed)] for u in ids}
+    stranger = {u: texts[stranger_of(u, ids, {o for o, _ in pools[u].records + pools[u].profiles}, settings.seed)] for u in ids}
     raw = {u.user_id: raw_records(u, len(texts[u.user_id].split())) for u in users}
     arms = dict(profiles=(texts, texts), stranger=(stranger, texts), raw_records=(raw, raw), empty=(dict.fromkeys(ids, ""), dict.fromkeys(ids, "")))
     return {name: _score_arm(batch, own, shown, pools, judge) for name, (own, shown) in arms.items()}
@@ -86,7 +86,7 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, n_resamples: int = 20
     ci = bootstrap((x,), np.mean, n_resamples=n_resamples, method="percentile", rng=np.random.default_rng(seed), batch=200).confidence_interval
     return Mean(float(x.mean()), float(ci.low), float(ci.high), len(x))
 
-# %% ../nbs/10_intrinsic.ipynb #c65da9aa
+# %% ../nbs/10_intrinsic.ipynb #f600c4d2
 METRICS = dict(forward=lambda p: p.forward, backward=lambda p: p.backward, sum=lambda p: p.forward + p.backward, hit1_forward=lambda p: p.forward_hit, hit1_backward=lambda p: p.backward_hit)
 
 @dataclass
@@ -102,7 +102,8 @@ class Score:
     gains: dict[str, dict[str, Mean]]             # control → metric → mean of profile − control, paired
     tied: float                                   # share of the profiles' rankings with a tied positive
     judge_failed: int                             # users left out because the judge failed
-    tokens: Mean | None = None                    # of the profiles
+    tokens: Mean                                  # of the profiles
+    sums: dict[str, float]                        # user → summed score of the profile, for comparing two sets user by user
 
     def to_dict(self) -> dict: return asdict(self)
 
@@ -123,27 +124,30 @@ def score(
     gains = {arm: {m: bootstrap_mean(values["profiles"][m] - x, seed) for m, x in v.items()} for arm, v in values.items() if arm != "profiles"}
     return Score(
         judge.name, len(users), P, num_negatives, seed, chance_levels(P, num_negatives), {a: {m: bootstrap_mean(x, seed) for m, x in v.items()} for a, v in values.items()}, gains,
-        float(np.mean([p.tied for p in arms["profiles"].values()])), int(np.isnan(values["profiles"]["sum"]).sum()), bootstrap_mean([profiles[u.user_id].tokens for u in users], seed))
+        float(np.mean([p.tied for p in arms["profiles"].values()])), int(np.isnan(values["profiles"]["sum"]).sum()), bootstrap_mean([profiles[u.user_id].tokens for u in users], seed),
+        {u.user_id: float(x) for u, x in zip(users, values["profiles"]["sum"])})
 
 def chance_levels(P: int, K: int) -> dict[str, float]:
     "What each metric is worth for a random ranking."
     return dict(forward=chance_ndcg(P, K), backward=chance_ndcg(1, K), sum=chance_ndcg(P, K) + chance_ndcg(1, K), hit1_forward=chance_hit(P, K), hit1_backward=chance_hit(1, K))
 
-# %% ../nbs/10_intrinsic.ipynb #5ea730a9
-def score_rows(s: Score) -> tuple[list[str], list[list[str]]]: # header, rows
-    "The score as rows of text: an arm a line, the gains below, chance at the end."
-    header = ["", *METRICS]
-    rows = [[arm.replace("_", " "), *(str(v[m]) for m in METRICS)] for arm, v in s.arms.items()]
-    rows += [[f"gain over {arm.replace('_', ' ')}", *(f"{v[m].mean:+.3f} [{v[m].low:+.3f}, {v[m].high:+.3f}]" for m in METRICS)] for arm, v in s.gains.items()]
-    return header, rows + [["chance", *(f"{s.chance[m]:.3f}" for m in METRICS)]]
+# %% ../nbs/10_intrinsic.ipynb #4c98045a
+def metric_table(title: str, columns: Mapping[str, Mapping[str, object]]):
+    "A rich table with a line for each metric and a column for each of `columns` (name → metric → value)."
+    from rich.table import Table
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in columns: table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for m in dict.fromkeys(m for values in columns.values() for m in values): table.add_row(m.replace("_", " "), *(_cell(values.get(m, "")) for values in columns.values()))
+    return table
+
+def _cell(x) -> str: return f"{x:.3f}" if isinstance(x, float) else str(x)
 
 def show_score(s: Score, console=None) -> None:
-    "Print the score as a table."
+    "Print the score."
     from rich.console import Console
-    from rich.table import Table
-    table = Table(title=f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} and 1+{s.n_negatives}, seed {s.seed}; mean [95% interval]")
-    header, rows = score_rows(s)
-    for i, h in enumerate(header): table.add_column(h, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows: table.add_row(*row)
-    (console or Console(width=150)).print(table)
-    (console or Console(width=150)).print(f"tokens a profile {s.tokens}; tied rankings {s.tied:.0%}; users the judge failed on: {s.judge_failed}")
+    console = console or Console(width=max(120, Console().width), highlight=False, force_jupyter=False)
+    console.print(f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} (forward) and 1+{s.n_negatives} (backward), seed {s.seed}; mean [95% interval]")
+    console.print(metric_table("profiles and controls", {**s.arms, "chance": s.chance}))
+    console.print(metric_table("gain of the profiles, paired by user", {f"over {arm}": v for arm, v in s.gains.items()}))
+    console.print(f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; users the judge failed on {s.judge_failed}")

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: quickstart test lab docs readme clean-check
+
+# A stamp says which set is installed, so that nothing is installed twice.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: settings.ini setup.py requirements.lock | $(VENV)/bin/python
+	$(PIP) install -c requirements.lock -e .
+	@touch $@
+
+$(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/python
+	$(PIP) install -c requirements.lock -e ".[dev]"
+	$(BIN)/python -m ipykernel install --sys-prefix --name bump --display-name bump >/dev/null
+	@touch $@ $(VENV)/.installed
+
+quickstart: $(VENV)/.installed ## install and watch BUMP train
+	$(BIN)/bump quickstart
+
+test: $(VENV)/.installed-dev clean-check ## everything that has to pass
+	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/python -m pytest -q tests
+
+# Notebooks must be clean and their export must change nothing.
+clean-check: $(VENV)/.installed-dev
+	@before=$$(cat nbs/*.ipynb bump/*.py | sha256sum); $(BIN)/nbdev_clean && $(BIN)/nbdev_export && \
+	after=$$(cat nbs/*.ipynb bump/*.py | sha256sum); \
+	[ "$$before" = "$$after" ] || { echo "notebooks were not clean or not exported; nbdev_clean and nbdev_export have done it now: commit the result"; exit 1; }
+
+lab: $(VENV)/.installed-dev ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=nbs --MultiKernelManager.default_kernel_name=bump
+
+docs: $(VENV)/.installed-dev ## the documentation site, into _docs
+	@command -v quarto >/dev/null || { echo "make docs needs Quarto, which is not installed here: see https://quarto.org/docs/get-started"; exit 1; }
+	$(BIN)/nbdev_docs
+
+readme: $(VENV)/.installed-dev ## README.md from nbs/index.ipynb
+	$(BIN)/python -m nbconvert --to markdown --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags hide --output-dir . --output README nbs/index.ipynb

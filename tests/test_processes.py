@@ -1,0 +1,33 @@
+"The reward is the same on one process and on two, groups split over ranks included."
+import json, os, subprocess, sys
+
+SCRIPT = '''
+import json, sys
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from bump.judges import LexicalJudge
+from bump.reward import BumpReward, RewardSettings
+from bump.world import WorldConfig, describe, make_world
+state, people = PartialState(), make_world(WorldConfig(n_users=10))
+rows = [(p.user_id, [p.history[-1].text], (describe(p.traits) + " ") * (g + 1) if g != 1 else describe(people[i - 1].traits)) for i, p in enumerate(people) for g in range(3)]
+share = len(rows) // state.num_processes # 15 rows a process on two: the sixth user's group is split
+mine, metrics = rows[state.process_index * share:(state.process_index + 1) * share], {}
+rewards = BumpReward(LexicalJudge(), RewardSettings(num_negatives=4, length_threshold=20))(
+    completions=[r[2] for r in mine], completion_ids=[r[2].split() for r in mine], user_id=[r[0] for r in mine], held_out=[r[1] for r in mine], log_metric=metrics.__setitem__)
+everyone = gather_object(rewards)
+if state.is_main_process: json.dump(dict(rewards=everyone, metrics=metrics), open(sys.argv[1], "w"))
+'''
+
+
+def rewards(tmp_path, n):
+    script, out = tmp_path / "reward.py", tmp_path / f"{n}.json"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(n), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    subprocess.run([*launch, str(script), str(out)], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return json.loads(out.read_text())
+
+
+def test_two_processes_give_the_rewards_of_one(tmp_path):
+    one, two = rewards(tmp_path, 1), rewards(tmp_path, 2)
+    assert len(one["rewards"]) == 30 and len(set(one["rewards"])) > 3
+    assert one == two
