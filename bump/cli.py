@@ -178,7 +178,7 @@ def quickstart(argv: list[str]) -> None:
     _compare(unseen, people, before, _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl"))
     print(f"everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
 
-# %% ../nbs/14_cli.ipynb #ca1e525e
+# %% ../nbs/14_cli.ipynb #3af41d1d
 def _write_and_score(users, model: str, store: Path):
     from bump.intrinsic import score
     from bump.judges import LexicalJudge
@@ -189,13 +189,12 @@ def _write_and_score(users, model: str, store: Path):
     return profiles, score(users, profiles, LexicalJudge())
 
 def _compare(users, people, before, after) -> None:
-    from rich.console import Console
-    from bump.intrinsic import bootstrap_mean, metric_table
+    from bump.intrinsic import bootstrap_mean, metric_table, plain_console
     from bump.world import describe, named_things
     (old, old_score), (new, new_score) = before, after
     def arm(profiles, s): return {**s.arms["profiles"], "true favourites named": bootstrap_mean([named_things(profiles[u.user_id].profile, people[u.user_id].traits) for u in users]), "tokens": s.tokens}
     first, last = arm(old, old_score), arm(new, new_score)
-    console = Console(width=max(130, Console().width), highlight=False, force_jupyter=False)
+    console = plain_console()
     console.print(metric_table(f"{len(users)} people never trained on, judge bm25, pools of 9; mean [95% interval]", {
         "warm start": first, "trained": last, "stranger's": new_score.arms["stranger"], "raw records": new_score.arms["raw_records"], "chance = empty": new_score.chance}))
     gain = bootstrap_mean([new_score.sums[u.user_id] - old_score.sums[u.user_id] for u in users])
