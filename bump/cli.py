@@ -178,7 +178,7 @@ def quickstart(argv: list[str]) -> None:
     _compare(unseen, people, before, _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl"))
     print(f"everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
 
-# %% ../nbs/14_cli.ipynb #3af41d1d
+# %% ../nbs/14_cli.ipynb #abe77db7
 def _write_and_score(users, model: str, store: Path):
     from bump.intrinsic import score
     from bump.judges import LexicalJudge
@@ -201,7 +201,7 @@ def _compare(users, people, before, after) -> None:
     console.print(f"trained − warm start, sum, paired by person: {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
     for u in users[:3]:
         p = people[u.user_id]
-        console.print(f"\n{u.user_id}\n  truth   {describe(p.traits)}\n  before  {old[u.user_id].profile}\n  after   {new[u.user_id].profile}", markup=False)
+        console.print(f"\n{u.user_id}\n  truth   {describe(p.traits)}\n  before  {old[u.user_id].profile}\n  after   {new[u.user_id].profile}", markup=False, soft_wrap=True)
 
 # %% ../nbs/14_cli.ipynb #83a6e13d
 COMMANDS = {

@@ -132,7 +132,7 @@ def chance_levels(P: int, K: int) -> dict[str, float]:
     "What each metric is worth for a random ranking."
     return dict(forward=chance_ndcg(P, K), backward=chance_ndcg(1, K), sum=chance_ndcg(P, K) + chance_ndcg(1, K), hit1_forward=chance_hit(P, K), hit1_backward=chance_hit(1, K))
 
-# %% ../nbs/10_intrinsic.ipynb #e8f38f3f
+# %% ../nbs/10_intrinsic.ipynb #66dc2281
 def metric_table(title: str, columns: Mapping[str, Mapping[str, object]]):
     "A rich table with a line for each metric and a column for each of `columns` (name → metric → value)."
     from rich.table import Table
@@ -145,9 +145,9 @@ def metric_table(title: str, columns: Mapping[str, Mapping[str, object]]):
 def _cell(x) -> str: return f"{x:.3f}" if isinstance(x, float) else str(x)
 
 def plain_console():
-    "A rich console, at least 130 columns wide, with colours on a terminal only."
+    "A rich console, at least 140 columns wide, with colours on a terminal only."
     from rich.console import Console
-    return Console(width=max(130, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
+    return Console(width=max(140, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
 
 def show_score(s: Score) -> None:
     "Print the score."
