@@ -9,7 +9,7 @@ import json, os, re, sys, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .interactions import BumpError, Fields, Logs, load_logs, user_split
+from .interactions import BumpError, Fields, Logs, load_logs
 
 # %% auto #0
 __all__ = ['COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',

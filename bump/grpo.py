@@ -5,7 +5,7 @@
 # %% ../nbs/08_grpo.ipynb #d6e67b56
 from __future__ import annotations
 
-import hashlib, json, os, platform, shutil
+import hashlib, json, os, platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version

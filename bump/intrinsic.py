@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from .interactions import BumpError, User
 from .judges import Judge, judge_rankings
 from .ndcg import chance_hit, chance_ndcg
-from .pools import draw_pool, named_rng
+from .pools import named_rng
 from .profiles import Profile
 from .reward import Batch, Parts, RewardSettings, rollout_rankings, to_parts
 

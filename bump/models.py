@@ -5,7 +5,7 @@
 # %% ../nbs/03_models.ipynb #9ceef87a
 from __future__ import annotations
 
-import hashlib, json, os, shutil
+import hashlib, json, os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .interactions import BumpError, User
-from .models import LoadedModel, load_model
+from .models import LoadedModel
 from .prompts import PROMPT_VERSION, encode, profile_prompt
 
 # %% auto #0

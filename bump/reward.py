@@ -5,7 +5,7 @@
 # %% ../nbs/07_reward.ipynb #b9b86d0f
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -5,7 +5,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-TRAINED = ["--model", "embedded"]
 
 
 @pytest.fixture

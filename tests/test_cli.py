@@ -1,5 +1,5 @@
 "The command line in real processes: the whole way, bad input, and kill -9 in the middle."
-import json, os, signal, subprocess, sys, time
+import json, signal, subprocess, sys, time
 
 import pytest
 
