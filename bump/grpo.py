@@ -38,7 +38,7 @@ class BumpConfig(GRPOConfig):
     length_threshold: int = field(default=128, metadata={"help": "T: tokens up to which a profile is not penalised."})
     length_slope: float = field(default=1.0, metadata={"help": "Penalty of a profile of 2T tokens; it grows linearly beyond T."})
     max_prompt_tokens: int = field(default=1024, metadata={"help": "Token budget of the writer's prompt; the oldest records are dropped first."})
-    judge: str = field(default="bm25", metadata={"help": "The frozen judge: bm25, embed[:MODEL] or likelihood[:MODEL]."})
+    judge: str = field(default="bm25", metadata={"help": "The frozen judge: bm25, embed[:MODEL], likelihood[:MODEL] or letters[:MODEL]."})
     use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of all weights."})
     lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA adapter."})
     lora_alpha: int = field(default=32, metadata={"help": "Alpha of the LoRA adapter."})

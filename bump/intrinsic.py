@@ -145,9 +145,9 @@ def metric_table(title: str, columns: Mapping[str, Mapping[str, object]]):
 def _cell(x) -> str: return f"{x:.3f}" if isinstance(x, float) else str(x)
 
 def plain_console():
-    "A rich console, at least 140 columns wide, with colours on a terminal only."
+    "A rich console, at least 160 columns wide, with colours on a terminal only."
     from rich.console import Console
-    return Console(width=max(140, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
+    return Console(width=max(160, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
 
 def show_score(s: Score) -> None:
     "Print the score."

@@ -13,11 +13,11 @@ import numpy as np
 
 from .interactions import BumpError
 from .models import LoadedModel, load_model
-from .prompts import encode, next_record_messages, shorten
+from .prompts import LETTERS, encode, next_record_messages, ranking_messages, shorten
 
 # %% auto #0
 __all__ = ['DEFAULT_ENCODER', 'JUDGES', 'Ranking', 'Judge', 'judge_rankings', 'LexicalJudge', 'EmbeddingJudge', 'load_encoder',
-           'log_probs', 'LikelihoodJudge', 'make_judge']
+           'log_probs', 'LikelihoodJudge', 'LettersJudge', 'make_judge']
 
 # %% ../nbs/05_judges.ipynb #615a29d6
 @dataclass(frozen=True)
@@ -100,39 +100,43 @@ def load_encoder(model: str):
 def log_probs(
     lm: LoadedModel,
     pairs: Sequence[tuple[str, str]], # (profile, record)
-    batch_tokens: int = 8192,         # padded tokens in one forward pass
+    batch_tokens: int = 16384,        # padded tokens that a batch holds in memory
 ) -> tuple[np.ndarray, np.ndarray]:   # summed log p(record | profile) in nats, tokens of the record; shapes (n,)
-    "The probability of each record as a causal LM's reply, in batches sorted by length."
+    "The probability of each record as a causal LM's reply; a profile is read once for the records that share a batch."
     prompts = {p: encode(lm.tokenizer, next_record_messages(p)) for p in dict.fromkeys(p for p, _ in pairs)}
     replies = {r: lm.tokenizer(r, add_special_tokens=False)["input_ids"] for r in dict.fromkeys(r for _, r in pairs)}
     items = [(prompts[p], replies[r]) for p, r in pairs]
-    totals, order = np.empty(len(items)), sorted(range(len(items)), key=lambda i: len(items[i][0]) + len(items[i][1]))
+    totals = np.zeros(len(items))
+    order = sorted((i for i, (_, b) in enumerate(items) if b), key=lambda i: (len(items[i][0]), pairs[i][0], len(items[i][1])))
     for batch in _batches(order, [len(a) + len(b) for a, b in items], batch_tokens):
         totals[batch] = _batch_log_probs(lm, [items[i] for i in batch])
     return totals, np.array([len(b) for _, b in items])
 
 def _batches(order: list[int], lengths: list[int], batch_tokens: int):
     batch: list[int] = []
-    for i in order: # ascending length, so the newest member sets the padded width
-        if batch and (len(batch) + 1) * lengths[i] > batch_tokens: yield batch; batch = []
+    width = 0
+    for i in order:
+        width = max(width, lengths[i])
+        if batch and (len(batch) + 1) * width > batch_tokens: yield batch; batch, width = [], lengths[i]
         batch.append(i)
     if batch: yield batch
 
 # %% ../nbs/05_judges.ipynb #32b2c8cc
 def _batch_log_probs(lm: LoadedModel, items: list[tuple[list[int], list[int]]]) -> np.ndarray:
     import torch
-    width, tail = max(len(a) + len(b) for a, b in items), max(len(b) for _, b in items)
-    ids = torch.full((len(items), width), lm.tokenizer.pad_token_id)
-    mask, target = torch.zeros_like(ids), torch.zeros(len(items), tail, dtype=torch.bool)
-    for row, (a, b) in enumerate(items):
-        ids[row, width - len(a) - len(b):] = torch.tensor(a + b)
-        mask[row, width - len(a) - len(b):] = 1
-        target[row, tail - len(b):] = True
-    ids, mask, target = (t.to(lm.model.device) for t in (ids, mask, target))
+    prompts = list(dict.fromkeys(tuple(a) for a, _ in items))
+    number = {p: n for n, p in enumerate(prompts)}
+    rows = torch.tensor([number[tuple(a)] for a, _ in items], device=lm.model.device) # which prompt an item continues
+    def pad(sequences, side): return lm.tokenizer.pad(dict(input_ids=[list(s) for s in sequences]), padding_side=side, return_tensors="pt").to(lm.model.device).values()
+    (ids, mask), (reply, reply_mask) = pad(prompts, "left"), pad([b for _, b in items], "right")
     with torch.inference_mode():
-        logits = lm.model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), logits_to_keep=tail + 1).logits
-    logp = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, -tail:, None])[..., 0]
-    return (logp * target).sum(-1).cpu().numpy()
+        read = lm.model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=True, logits_to_keep=1)
+        read.past_key_values.reorder_cache(rows)
+        positions = mask.sum(-1)[rows, None] + torch.arange(reply.shape[1] - 1, device=rows.device)
+        logits = [read.logits[rows]]
+        if reply.shape[1] > 1: logits.append(lm.model(input_ids=reply[:, :-1], attention_mask=torch.cat([mask[rows], reply_mask[:, :-1]], 1), position_ids=positions, past_key_values=read.past_key_values).logits)
+        logp = torch.cat(logits, 1).float().log_softmax(-1).gather(-1, reply[..., None])[..., 0]
+    return (logp * reply_mask).sum(-1).cpu().numpy()
 
 # %% ../nbs/05_judges.ipynb #bb480d32
 class LikelihoodJudge:
@@ -143,7 +147,7 @@ class LikelihoodJudge:
         self,
         lm: LoadedModel,
         normalize: bool = True,    # divide by the record's tokens
-        batch_tokens: int = 8192,  # padded tokens in one forward pass
+        batch_tokens: int = 16384, # padded tokens that a batch holds in memory
         max_record_tokens: int = 256,
     ):
         self.name, self.lm, self.normalize, self.batch_tokens = f"likelihood:{lm.name}", lm, normalize, batch_tokens
@@ -161,18 +165,46 @@ class LikelihoodJudge:
         with np.errstate(invalid="ignore"): logp = dict(zip(asked, total / n if self.normalize else np.where(n > 0, total, np.nan)))
         return [np.array([logp[fitted[p]] - logp["", fitted[p][1]] for p in r.pairs()]) for r in rankings]
 
+# %% ../nbs/05_judges.ipynb #c5a17a28
+class LettersJudge:
+    "The log-probability of each candidate's letter as the first token of the answer."
+    order_free = False
+
+    def __init__(self, lm: LoadedModel, batch_tokens: int = 16384): # padded tokens in one forward pass
+        self.name, self.lm, self.batch_tokens = f"letters:{lm.name}", lm, batch_tokens
+        ids = [lm.tokenizer(x, add_special_tokens=False)["input_ids"] for x in LETTERS]
+        self.letters = [i[0] for i in ids]
+        if any(len(i) != 1 for i in ids) or len(set(self.letters)) < len(LETTERS): raise BumpError(f"{lm.name}: its tokenizer has no single token for each of the letters A to Z, which the letters judge needs.")
+
+    def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
+        prompts = [encode(self.lm.tokenizer, ranking_messages(r.query, r.candidates, r.direction)) for r in rankings]
+        lengths = [len(p) for p in prompts]
+        if lengths and max(lengths) > self.lm.context: raise BumpError(f"A ranking of {max(lengths)} tokens exceeds the context of {self.lm.name}, {self.lm.context}; use shorter records or profiles, or fewer negatives.")
+        scores: list[np.ndarray] = [np.empty(0)] * len(prompts)
+        for batch in _batches(sorted(range(len(prompts)), key=lengths.__getitem__), lengths, self.batch_tokens):
+            for i, row in zip(batch, self._first_token(([prompts[i] for i in batch]))): scores[i] = row[: len(rankings[i].candidates)]
+        return scores
+
+    def _first_token(self, prompts: list[list[int]]) -> np.ndarray: # shape (prompts, 26)
+        import torch
+        batch = self.lm.tokenizer.pad(dict(input_ids=prompts), padding_side="left", return_tensors="pt").to(self.lm.model.device)
+        positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        with torch.inference_mode(): logits = self.lm.model(**batch, position_ids=positions, logits_to_keep=1).logits
+        return logits[:, -1].float().log_softmax(-1)[:, self.letters].cpu().numpy()
+
 # %% ../nbs/05_judges.ipynb #23bd8deb
 JUDGES = {
     "bm25": lambda model: LexicalJudge(),
     "embed": lambda model: EmbeddingJudge(model or DEFAULT_ENCODER),
     "likelihood": lambda model: LikelihoodJudge(load_model(model or "embedded")),
+    "letters": lambda model: LettersJudge(load_model(model or "embedded")),
 }
 
 def make_judge(
-    spec: str, # "bm25", "embed[:MODEL]" or "likelihood[:MODEL]"
+    spec: str, # "bm25", "embed[:MODEL]", "likelihood[:MODEL]" or "letters[:MODEL]"
 ) -> Judge:
     "The judge that `spec` names. Raises `BumpError` for an unknown name or a model that can't be loaded."
     kind, _, model = spec.partition(":")
-    if kind not in JUDGES: raise BumpError(f"The judge {spec!r} is unknown; use {', '.join(JUDGES)}, the last two with :MODEL if you like.")
+    if kind not in JUDGES: raise BumpError(f"The judge {spec!r} is unknown; use {', '.join(JUDGES)}, all but bm25 with :MODEL if you like.")
     if kind == "bm25" and model: raise BumpError(f"The judge bm25 takes no model, got {spec!r}.")
     return JUDGES[kind](model)

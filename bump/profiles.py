@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from .interactions import BumpError, User
 from .models import LoadedModel
+from .pools import named_rng
 from .prompts import PROMPT_VERSION, encode, profile_prompt
 
 # %% auto #0
-__all__ = ['Profile', 'write_profiles', 'generate', 'read_store', 'write_store']
+__all__ = ['Profile', 'write_profiles', 'gumbel_noise', 'generate', 'read_store', 'write_store']
 
 # %% ../nbs/09_profiles.ipynb #aeb58eea
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Profile:
     max_prompt_tokens: int
     max_new_tokens: int
     written_at: str               # UTC, ISO 8601
+    temperature: float = 0.0      # 0: greedy
+    seed: int = 0                 # of the sampling
 
     @property
     def n_read(self) -> int: return self.last_record - self.first_record + 1
@@ -49,6 +53,8 @@ def write_profiles(
     max_prompt_tokens: int = 1024,
     max_new_tokens: int = 256,
     batch_size: int = 32,
+    temperature: float = 0.0,       # 0: greedy
+    seed: int = 0,
 ) -> Iterator[Profile]:
     "Write a profile for each user, in batches; the order is that of the prompts' lengths."
     if max_prompt_tokens + max_new_tokens > lm.context: raise BumpError(f"max_prompt_tokens + max_new_tokens = {max_prompt_tokens + max_new_tokens} exceed the context of {lm.name}, {lm.context} tokens; lower one of them.")
@@ -59,14 +65,23 @@ def write_profiles(
     prompts.sort(key=lambda p: len(p[0]))
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
-        for (_, n, user), ids in zip(batch, generate(lm, [ids for ids, _, _ in batch], max_new_tokens)):
-            yield _profile(user, n, ids, lm, max_prompt_tokens, max_new_tokens)
+        noise = gumbel_noise([named_rng(seed, 0, u.user_id, "profile") for _, _, u in batch], temperature) if temperature else None
+        for (_, n, user), ids in zip(batch, generate(lm, [ids for ids, _, _ in batch], max_new_tokens, noise)):
+            yield _profile(user, n, ids, lm, dict(max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed))
 
-def generate(lm: LoadedModel, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-    "Greedy completions as token ids, without the end token."
+def gumbel_noise(rngs: Sequence[np.random.Generator], temperature: float):
+    "A logits processor that turns greedy decoding into sampling, with one generator a row."
+    import torch
+    from transformers import LogitsProcessor
+    class GumbelNoise(LogitsProcessor):
+        def __call__(self, input_ids, scores): return scores / temperature + torch.as_tensor(np.stack([r.gumbel(size=scores.shape[1]) for r in rngs]), dtype=scores.dtype, device=scores.device)
+    return GumbelNoise()
+
+def generate(lm: LoadedModel, prompts: list[list[int]], max_new_tokens: int, noise=None) -> list[list[int]]:
+    "Greedy completions as token ids, without the end token; sampled ones with `gumbel_noise`."
     import torch
     batch = lm.tokenizer.pad(dict(input_ids=prompts), padding_side="left", return_tensors="pt").to(lm.model.device)
-    with torch.inference_mode(): out = lm.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None, pad_token_id=lm.tokenizer.pad_token_id)
+    with torch.inference_mode(): out = lm.model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None, pad_token_id=lm.tokenizer.pad_token_id, logits_processor=[noise] if noise else [])
     ends = {lm.tokenizer.eos_token_id, *_as_list(lm.model.generation_config.eos_token_id)}
     return [_until(row, ends) for row in out[:, batch["input_ids"].shape[1]:].tolist()]
 
@@ -75,11 +90,11 @@ def _as_list(x) -> list: return x if isinstance(x, list) else [x]
 def _until(ids: list[int], ends: set) -> list[int]:
     return ids[: next((i for i, t in enumerate(ids) if t in ends), len(ids))]
 
-def _profile(user: User, n_read: int, ids: list[int], lm: LoadedModel, max_prompt_tokens: int, max_new_tokens: int) -> Profile:
+def _profile(user: User, n_read: int, ids: list[int], lm: LoadedModel, settings: dict) -> Profile:
     read, last = user.visible[-n_read:], len(user.visible)
     return Profile(
         user.user_id, lm.tokenizer.decode(ids, skip_special_tokens=True).strip(), lm.name, lm.revision, PROMPT_VERSION, last - n_read + 1, last,
-        read[0].time, read[-1].time, len(ids), len(ids) == max_new_tokens, max_prompt_tokens, max_new_tokens, datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        read[0].time, read[-1].time, len(ids), len(ids) == settings["max_new_tokens"], written_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), **settings)
 
 # %% ../nbs/09_profiles.ipynb #5bedc87d
 def read_store(path: str | Path) -> dict[str, Profile]:
@@ -118,13 +133,15 @@ def write_store(
     max_prompt_tokens: int = 1024,
     max_new_tokens: int = 256,
     batch_size: int = 32,
+    temperature: float = 0.0,      # 0: greedy
+    seed: int = 0,
 ) -> int:                          # profiles written now
     "Write the profiles that `path` is still missing; interrupted at any moment, it continues where it stopped."
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    expected = dict(model_revision=lm.revision, prompt_version=PROMPT_VERSION, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens)
+    expected = dict(model_revision=lm.revision, prompt_version=PROMPT_VERSION, max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     done = _finished(path, users, expected, hold_out)
     todo = [u for u in users if u.user_id not in done]
     with open(path, "a", encoding="utf-8") as f:
-        for p in tqdm(write_profiles(todo, lm, max_prompt_tokens, max_new_tokens, batch_size), total=len(users), initial=len(done), desc="profiles", disable=None):
+        for p in tqdm(write_profiles(todo, lm, max_prompt_tokens, max_new_tokens, batch_size, temperature, seed), total=len(users), initial=len(done), desc="profiles", disable=None):
             f.write(json.dumps(asdict(p), ensure_ascii=False) + "\n"); f.flush(); os.fsync(f.fileno())
     return len(todo)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import numpy as np
 from .interactions import BumpError, Interaction, User, split_history
 
 # %% auto #0
-__all__ = ['TOPICS', 'STYLES', 'BIASES', 'ACTIONS', 'Traits', 'Person', 'describe', 'WorldConfig', 'draw_traits', 'draw_record',
-           'make_world', 'world_users', 'save_world', 'named_things']
+__all__ = ['TOPICS', 'STYLES', 'BIASES', 'ACTIONS', 'Topics', 'Traits', 'Person', 'say', 'describe', 'WorldConfig', 'draw_traits',
+           'draw_record', 'make_world', 'world_users', 'save_world', 'named_things', 'named_traits']
 
 # %% ../nbs/01_world.ipynb #cf86e13c
 TOPICS = {name: tuple(things.split()) for name, things in dict(
@@ -80,10 +81,14 @@ class Person:
     history: tuple[Interaction, ...] # oldest first
 
 # %% ../nbs/01_world.ipynb #47423e3b
+def say(things: Iterable[str] = (), style: str | None = None, bias: str | None = None) -> str:
+    "A profile that says this and no more."
+    sentences = [f"Likes {', '.join(things)}." if things else "", f"{STYLES[style][1].capitalize()}." if style else "", f"Rates in a {bias} way." if bias else ""]
+    return " ".join(s for s in sentences if s)
+
 def describe(traits: Traits) -> str:
     "The traits as a short profile: the truth that a written profile can be compared with."
-    tastes = ". ".join(f"Likes {topic}: {', '.join(things)}" for topic, things in traits.tastes.items())
-    return f"{tastes}. This person {STYLES[traits.style][1]} and rates in a {traits.bias} way."
+    return say([t for things in traits.tastes.values() for t in things], traits.style, traits.bias)
 
 # %% ../nbs/01_world.ipynb #6dcd8153
 @dataclass(frozen=True)
@@ -103,16 +108,18 @@ class WorldConfig:
         if not 2 <= self.n_things <= 10: raise BumpError(f"n_things lies between 2 and 10, got {self.n_things}.")
         if not 0 <= self.noise <= 1: raise BumpError(f"noise is a share between 0 and 1, got {self.noise}.")
 
-def draw_traits(rng: np.random.Generator, config: WorldConfig) -> Traits:
+Topics = Mapping[str, tuple[str, ...]] # topic → the things in it
+
+def draw_traits(rng: np.random.Generator, config: WorldConfig, topics: Topics = TOPICS) -> Traits:
     "Draw the truth of one person."
-    topics = rng.choice(list(TOPICS)[: config.n_topics], config.n_tastes, replace=False)
-    tastes = {str(t): tuple(map(str, rng.choice(TOPICS[t], config.n_things, replace=False))) for t in topics}
+    liked = rng.choice(list(topics)[: config.n_topics], config.n_tastes, replace=False)
+    tastes = {str(t): tuple(map(str, rng.choice(topics[t], config.n_things, replace=False))) for t in liked}
     return Traits(tastes, str(rng.choice(list(STYLES))), str(rng.choice(list(BIASES))))
 
 # %% ../nbs/01_world.ipynb #f1540a01
-def draw_record(rng: np.random.Generator, traits: Traits, config: WorldConfig) -> str:
+def draw_record(rng: np.random.Generator, traits: Traits, config: WorldConfig, topics: Topics = TOPICS) -> str:
     "Draw the text of one record."
-    if rng.random() < config.noise: things = TOPICS[list(TOPICS)[rng.integers(config.n_topics)]]
+    if rng.random() < config.noise: things = topics[list(topics)[rng.integers(config.n_topics)]]
     else: things = list(traits.tastes.values())[rng.integers(len(traits.tastes))]
     a, b = rng.choice(things, 2, replace=False)
     sentence = STYLES[traits.style][0].format(f"{rng.choice(ACTIONS)} {a} and {b}")
@@ -148,5 +155,14 @@ def named_things(
     traits: Traits,
 ) -> float: # between 0 and 1
     "The share of the true favourite things that `text` names."
-    words = {w.strip(".,:;!?()[]\"'").lower() for w in text.split()}
-    return len(words & traits.things()) / len(traits.things())
+    return len(_said(text) & traits.things()) / len(traits.things())
+
+def named_traits(
+    text: str,      # any profile
+    traits: Traits,
+) -> list[str]:     # favourite things, then style and bias
+    "Which of the true traits `text` names."
+    things = [t for t in sorted(traits.things()) if t in _said(text)]
+    return things + [name for name, words in ((traits.style, STYLES[traits.style][1]), (traits.bias, f"{traits.bias} way")) if words in text.lower()]
+
+def _said(text: str) -> set[str]: return {w.strip(".,:;!?()[]\"'").lower() for w in text.split()}
