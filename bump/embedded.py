@@ -331,7 +331,7 @@ def model_card(lm: LoadedModel, folder: Path, skills: dict) -> str:
         prompts=PROMPT_VERSION, n=skills["likelihood"]["profiles"]["hit1_forward"].n, judges=judges, tasks=tasks, config=lm.model.config, recipe=(folder / "recipe.json").read_text())
 
 def _machine() -> str:
-    import os, torch
+    import torch
     if torch.cuda.is_available(): return torch.cuda.get_device_name()
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
@@ -352,7 +352,7 @@ Made by `bump embedded build`: {steps} steps in {minutes:.0f} minutes on {machin
 
 ## What it can do
 
-Measured after rounding to bfloat16 on {n} people of the English world (seed 1000), none of whose words occur in training; mean [95% bootstrap interval].
+Measured after rounding to bfloat16 on {n} people of the English world (seed 1000), none of whose favourite things occur in training; mean [95% bootstrap interval].
 
 hit@1 in pools of 1 + 8, chance 0.111, with the true description as the profile and with a stranger's:
 
