@@ -141,7 +141,7 @@ def ranking_lesson(rng: np.random.Generator, size: float, direction: str) -> Les
     query, candidates = (profiles[right], records) if direction == "forward" else (records[right], profiles)
     return ranking_messages(query, candidates, direction, labels), " > ".join([labels[right], *(x for x in labels if x != labels[right])])
 
-def task_lesson(rng: np.random.Generator, task: str, profile: Callable[..., str] | None = None) -> Lesson:
+def task_lesson(rng: np.random.Generator, task: str) -> Lesson:
     "A task for somebody, with a profile of theirs or, one time in five, none."
     topics = invent_topics(rng)
     someone, other = meet(rng, topics, 4), meet(rng, topics, 1)
