@@ -3,7 +3,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: quickstart test lab docs readme clean-check
+.PHONY: quickstart test test-vllm lab docs readme clean-check
+
+VLLM := .venv-vllm
 
 # A stamp says which set is installed, so that nothing is installed twice.
 $(VENV)/bin/python:
@@ -23,7 +25,18 @@ quickstart: $(VENV)/.installed ## install and watch BUMP train
 
 test: $(VENV)/.installed-dev clean-check ## everything that has to pass
 	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q tests --ignore tests/vllm
+
+# vLLM pins its own versions, so it has an environment of its own. Linux on x86-64; for a torch without CUDA set
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+$(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip --disable-pip-version-check -q install --no-deps -r requirements-vllm.lock
+	$(VLLM)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	@touch $@
+
+test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in process and behind its server
+	$(VLLM)/bin/python -m pytest -q tests/vllm
 
 # Notebooks must be clean and their export must change nothing.
 clean-check: $(VENV)/.installed-dev

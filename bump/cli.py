@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .interactions import BumpError, Fields, Logs, load_logs
+from .judges import JudgeFlags
 
 # %% auto #0
 __all__ = ['COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',
@@ -101,7 +102,8 @@ def last_reward(folder: Path, n: int = 10) -> str:
 # %% ../nbs/14_cli.ipynb #64b64624
 @dataclass
 class ProfileFlags(LogFlags):
-    model: str = _flag("embedded", "The writer: a run folder, a model folder, a hub id, an adapter, or embedded.")
+    model: str = _flag("embedded", "The writer: a run folder, a model folder, a hub id, an adapter, embedded, vllm:MODEL or http://host:port/v1#model.")
+    tokenizer: str | None = _flag(None, "For a writer behind a server: the model whose tokenizer counts the tokens of a prompt.")
     output: str | None = _flag(None, "The store to write, a JSONL file; an unfinished one is continued.")
     users: str = _flag("all", "Whose profiles: all, train, validation or test.")
     hold_out: int = _flag(0, "P: newest records that the writer must not read (needed to score the profiles later).")
@@ -116,16 +118,20 @@ def profile_command(argv: list[str]) -> None:
     (flags,) = parse(argv, ProfileFlags)
     if not flags.output: raise BumpError("Where to? Give a file for the profiles with --output.")
     users = choose_users(flags.read(flags.hold_out), flags.users)
-    from bump.models import load_model
-    from bump.profiles import write_store
-    written = write_store(users, load_model(flags.model), flags.output, flags.hold_out, flags.max_prompt_tokens, flags.max_new_tokens, flags.batch_size, flags.temperature, flags.seed)
+    from bump.engines import EngineSettings, make_engine
+    from bump.models import load_tokenizer, model_folder
+    from bump.profiles import read_store, write_store
+    writer = make_engine(flags.model, EngineSettings(gpu_memory=0.9, max_model_len=flags.max_prompt_tokens + flags.max_new_tokens))
+    if writer.tokenizer is None and flags.tokenizer: writer.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
+    written = write_store(users, writer, flags.output, flags.hold_out, flags.max_prompt_tokens, flags.max_new_tokens, flags.batch_size, flags.temperature, flags.seed)
+    done = read_store(flags.output).keys() & {u.user_id for u in users}
+    if len(done) < len(users): raise BumpError(f"{flags.output}: {len(users) - len(done):,} of {len(users):,} profiles are missing, since the server failed on them; run the same command again to write those.")
     print(f"{flags.output}: {len(users):,} profiles, {written:,} written now")
 
 # %% ../nbs/14_cli.ipynb #3c1098d9
 @dataclass
-class ScoreFlags(LogFlags):
+class ScoreFlags(JudgeFlags, LogFlags):
     profiles: str | None = _flag(None, "The store that `bump profile` wrote.")
-    judge: str = _flag("bm25", "bm25, embed[:MODEL], likelihood[:MODEL] or letters[:MODEL].")
     users: str = _flag("all", "Which users to score: all, train, validation or test.")
     hold_out: int = _flag(1, "P: held-out records of each user.")
     num_negatives: int = _flag(8, "K: competitors in one ranking.")
@@ -140,11 +146,10 @@ def score_command(argv: list[str]) -> None:
     if flags.hold_out < 1: raise BumpError("Scoring needs held-out records; --hold_out must be at least 1.")
     users = choose_users(flags.read(flags.hold_out), flags.users)
     from bump.intrinsic import check_profiles, score, show_score
-    from bump.judges import make_judge
     from bump.profiles import read_store
     store = read_store(flags.profiles)
     check_profiles(users, store)
-    result = score(users, store, make_judge(flags.judge), flags.num_negatives, flags.num_shuffles, flags.seed)
+    result = score(users, store, flags.load_judge(), flags.num_negatives, flags.num_shuffles, flags.seed)
     if flags.json: print(json.dumps(result.to_dict(), indent=1))
     else: show_score(result)
 
@@ -192,9 +197,9 @@ def quick_config(output_dir: Path, max_steps: int, seed: int):
 # %% ../nbs/14_cli.ipynb #abe77db7
 def _write_and_score(users, model: str, store: Path, judges: list, seed: int):
     from bump.intrinsic import score
-    from bump.models import load_model
+    from bump.engines import make_engine
     from bump.profiles import read_store, write_store
-    write_store(users, load_model(model), store, hold_out=1, max_prompt_tokens=320, max_new_tokens=64, batch_size=64, temperature=1.0, seed=seed)
+    write_store(users, make_engine(model), store, hold_out=1, max_prompt_tokens=320, max_new_tokens=64, batch_size=64, temperature=1.0, seed=seed)
     profiles = read_store(store)
     return profiles, [score(users, profiles, judge) for judge in judges]
 

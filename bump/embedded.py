@@ -17,18 +17,19 @@ import numpy as np
 from .grpo import append_line, keep_until, versions, write_json
 from .interactions import BumpError
 from .intrinsic import METRICS, Mean, bootstrap_mean, score_arms
-from .judges import Judge, LettersJudge, LikelihoodJudge
+from .engines import TransformersEngine, generate_ids
+from .judges import Judge, LettersJudge, LikelihoodJudge, YesNoJudge
 from .models import LoadedModel, load_model, load_tokenizer, small_qwen3, train_tokenizer
-from .profiles import generate
-from .prompts import LETTERS, PROMPT_VERSION, encode, frame_pieces, next_record_messages, ranking_messages, task_messages, writer_messages
+from .prompts import LETTERS, PROMPT_VERSION, encode, frame_pieces, next_record_messages, ranking_messages, task_messages, writer_messages, yesno_messages
 from .reward import RewardSettings
 from .world import BIASES, STYLES, TOPICS, Topics, Traits, WorldConfig, draw_record, draw_traits, describe, make_world, say, world_users
 
 # %% auto #0
-__all__ = ['REAL_WORDS', 'Lesson', 'GENERIC', 'FILLER', 'LESSONS', 'COURSE', 'REPLY_ONLY', 'CARD', 'invented_words',
-           'invent_topics', 'Someone', 'meet', 'exact', 'mediocre', 'write_lesson', 'mediocre_lesson', 'read_lesson',
-           'any_profile', 'strange_log', 'ranking_lesson', 'task_lesson', 'task_example', 'Recipe', 'drill', 'Pages',
-           'make_tokenizer', 'train_embedded', 'judge_skill', 'task_skill', 'build_embedded', 'model_card']
+__all__ = ['REAL_WORDS', 'Lesson', 'GENERIC', 'FILLER', 'LESSONS', 'COURSE', 'REPLY_ONLY', 'Row', 'SKILLS', 'CARD',
+           'invented_words', 'invent_topics', 'Someone', 'meet', 'exact', 'mediocre', 'write_lesson', 'mediocre_lesson',
+           'read_lesson', 'any_profile', 'strange_log', 'ranking_lesson', 'yesno_lesson', 'task_lesson', 'task_example',
+           'Recipe', 'answered', 'drill', 'Pages', 'make_tokenizer', 'train_embedded', 'judge_skill', 'task_skill',
+           'build_embedded', 'model_card']
 
 # %% ../nbs/11_embedded.ipynb #ec2993c9
 REAL_WORDS = frozenset({*TOPICS, *(thing for things in TOPICS.values() for thing in things)})
@@ -141,6 +142,13 @@ def ranking_lesson(rng: np.random.Generator, size: float, direction: str) -> Les
     query, candidates = (profiles[right], records) if direction == "forward" else (records[right], profiles)
     return ranking_messages(query, candidates, direction, labels), " > ".join([labels[right], *(x for x in labels if x != labels[right])])
 
+def yesno_lesson(rng: np.random.Generator, size: float) -> Lesson:
+    "A profile and a record → whether they belong together; half of the time they don't."
+    topics = invent_topics(rng)
+    someone, other = meet(rng, topics, 4), meet(rng, topics, 1)
+    right = rng.random() < 0.5
+    return yesno_messages(any_profile(rng, someone), (someone if right else other).texts[-1]), "yes" if right else "no"
+
 def task_lesson(rng: np.random.Generator, task: str) -> Lesson:
     "A task for somebody, with a profile of theirs or, one time in five, none."
     topics = invent_topics(rng)
@@ -159,7 +167,7 @@ def task_example(rng: np.random.Generator, task: str, traits: Traits, record: st
 
 LESSONS: dict[str, Callable[[np.random.Generator, float], Lesson]] = dict(
     write=write_lesson, mediocre=mediocre_lesson, read=read_lesson,
-    forward=lambda rng, size: ranking_lesson(rng, size, "forward"), backward=lambda rng, size: ranking_lesson(rng, size, "backward"),
+    forward=lambda rng, size: ranking_lesson(rng, size, "forward"), backward=lambda rng, size: ranking_lesson(rng, size, "backward"), yesno=yesno_lesson,
     rating=lambda rng, size: task_lesson(rng, "rating"), choice=lambda rng, size: task_lesson(rng, "choice"), rewrite=lambda rng, size: task_lesson(rng, "rewrite"))
 
 # %% ../nbs/11_embedded.ipynb #28a36c80
@@ -169,26 +177,53 @@ class Recipe:
     hidden_size: int = 128
     num_layers: int = 4
     vocab_size: int = 2048
-    drills: int = 700         # steps of drills, of 64 sequences each
-    steps: int = 3300         # in all
+    drills: int = 1100        # steps of drills, of 64 sequences each
+    steps: int = 3700         # in all
     page_tokens: int = 4096   # of a step after the drills, padding included
     learning_rate: float = 3e-3
     decay: float = 0.3        # share of the steps at the end over which the rate falls to zero
     seed: int = 20260605
 
 COURSE = ( # until this share of the lessons: kind → share of the pages
-    (0.15, dict(read=0.45, write=0.25, rewrite=0.2, choice=0.1)),
-    (0.85, dict(read=0.25, write=0.2, forward=0.17, backward=0.17, rating=0.04, choice=0.1, rewrite=0.07)),
-    (1.00, dict(read=0.25, mediocre=0.25, forward=0.15, backward=0.15, rating=0.05, choice=0.08, rewrite=0.07)))
-REPLY_ONLY = ("forward", "backward", "rating", "choice")
+    (0.15, dict(read=0.4, write=0.22, rewrite=0.16, choice=0.22)),
+    (0.85, dict(read=0.24, write=0.17, forward=0.08, backward=0.08, yesno=0.1, rating=0.05, choice=0.21, rewrite=0.07)),
+    (1.00, dict(read=0.23, mediocre=0.24, forward=0.07, backward=0.07, yesno=0.1, rating=0.06, choice=0.16, rewrite=0.07)))
+REPLY_ONLY = ("forward", "backward", "yesno", "rating", "choice")
 
-def drill(rng: np.random.Generator, share: float, vocab_size: int) -> tuple[list[int], list[int]]: # prompt, reply: token ids
-    "Random tokens to repeat; how, depends on how far the drills have come."
+Row = tuple[list[int], list[bool]] # token ids, and which of them count in the loss
+
+def answered(prompt: list[int], reply: list[int]) -> Row: return prompt + reply, [False] * len(prompt) + [True] * len(reply)
+
+def drill(rng: np.random.Generator, share: float, vocab_size: int) -> Row:
+    "Random tokens to repeat, reorder and look up; which, depends on how far the drills have come."
     def tokens(n): return rng.integers(260, vocab_size, n).tolist()
-    if share < 0.15: x = tokens(16); return [1, *x, 2], x
-    if share < 0.65: x = tokens(rng.integers(4, 24)); return [*tokens(rng.integers(0, 20)), 1, *x, 2], x
+    if share < 0.1: x = tokens(16); return answered([1, *x, 2], x)
+    if share < 0.4: x = tokens(rng.integers(4, 24)); return answered([*tokens(rng.integers(0, 20)), 1, *x, 2], x)
+    if share < 0.6: return _reordered(rng, tokens) if share < 0.45 or rng.random() < 0.25 else _labelled(rng, tokens)
+    return _matched(rng, tokens, min(1.0, (share - 0.6) / 0.25))
+
+def _reordered(rng: np.random.Generator, tokens: Callable) -> Row:
+    "Words, and the same words in another order."
     words, comma = [tokens(rng.integers(1, 4)) for _ in range(rng.integers(2, 9))], int(rng.integers(3, 260))
-    return [1, *(t for w in words for t in (*w, comma)), 2], [t for i in rng.permutation(len(words)) for t in (*words[i], comma)]
+    return answered([1, *(t for w in words for t in (*w, comma)), 2], [t for i in rng.permutation(len(words)) for t in (*words[i], comma)])
+
+def _entries(rng: np.random.Generator, tokens: Callable, n: int, longest: int) -> tuple[list[list[int]], list[int], list[int], int]: # entries, labels, the listing, the mark before the last label
+    entries, labels, (opened, closed, slash) = [tokens(rng.integers(1, longest + 1)) for _ in range(n)], rng.permutation(range(3, 260))[:n].tolist(), rng.integers(3, 260, 3).tolist()
+    return entries, labels, [t for x, label in zip(entries, labels) for t in (opened, label, closed, *x, opened, slash, label, closed)], slash
+
+def _labelled(rng: np.random.Generator, tokens: Callable) -> Row:
+    "Entries with their labels at both ends, like candidates; then the entries in another order, each with its label behind."
+    entries, labels, listing, slash = _entries(rng, tokens, int(rng.integers(2, 10)), 4)
+    return answered([1, *listing, 2], [t for i in rng.permutation(len(entries)) for t in (*entries[i], slash, labels[i])])
+
+def _matched(rng: np.random.Generator, tokens: Callable, size: float) -> Row:
+    "Entries as above; then five questions, each some tokens of an entry in any order among others, and the entry's label, which alone counts."
+    entries, labels, listing, _ = _entries(rng, tokens, _up_to(rng, 2, 9, size), 1 + round(5 * size))
+    ids, counts = [1, *listing], [False] * (1 + len(listing))
+    for i in rng.integers(len(entries), size=5):
+        some = [*rng.choice(entries[i], rng.integers(1, len(entries[i]) + 1), replace=False).tolist(), *tokens(_up_to(rng, 0, 8, size))]
+        ids += [2, *rng.permutation(some).tolist(), 1, labels[i]]; counts += [False] * (len(some) + 2) + [True]
+    return ids, counts
 
 class Pages:
     "The lessons of each step, made on the fly: page i is a function of (recipe, i) and holds lessons of one kind."
@@ -198,11 +233,11 @@ class Pages:
 
     def __getitem__(self, i: int) -> dict: # input_ids and labels, shape (lessons, tokens)
         rng, r = np.random.default_rng([self.recipe.seed, i]), self.recipe
-        if i < r.drills: return self._pad([drill(rng, i / r.drills, r.vocab_size) for _ in range(64)], reply_only=True)
+        if i < r.drills: return self._pad([drill(rng, i / r.drills, r.vocab_size) for _ in range(64)])
         share = (i - r.drills) / (r.steps - r.drills)
         mix = next(mix for until, mix in COURSE if share < until)
         kind = str(rng.choice(list(mix), p=list(mix.values())))
-        return self._pad(list(self._lessons(rng, kind, min(1.0, max(0.1, share / 0.5)))), kind in REPLY_ONLY)
+        return self._pad(list(self._lessons(rng, kind, min(1.0, max(0.1, share / 0.5)))))
 
     def _lessons(self, rng: np.random.Generator, kind: str, size: float):
         n = width = 0
@@ -211,22 +246,21 @@ class Pages:
             prompt, answer = encode(self.tokenizer, messages), [*self.tokenizer(reply)["input_ids"], self.tokenizer.eos_token_id]
             n, width = n + 1, max(width, len(prompt) + len(answer))
             if n > 1 and n * width > self.recipe.page_tokens: return
-            yield prompt, answer
+            yield answered(prompt, answer) if kind in REPLY_ONLY else answered([], prompt + answer)
 
-    def _pad(self, lessons: list[tuple[list[int], list[int]]], reply_only: bool) -> dict:
+    def _pad(self, rows: list[Row]) -> dict:
         import torch
-        width = max(len(p) + len(a) for p, a in lessons)
-        ids, labels = torch.full((len(lessons), width), self.tokenizer.pad_token_id), torch.full((len(lessons), width), -100)
-        for row, (prompt, answer) in enumerate(lessons):
-            ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            labels[row, len(prompt) * reply_only : len(prompt) + len(answer)] = ids[row, len(prompt) * reply_only : len(prompt) + len(answer)]
-        return dict(input_ids=ids, labels=labels)
+        width = max(len(ids) for ids, _ in rows)
+        def column(values, fill): return torch.tensor([[*v, *[fill] * (width - len(v))] for v in values])
+        ids, counts = column([i for i, _ in rows], self.tokenizer.pad_token_id), column([c for _, c in rows], False)
+        return dict(input_ids=ids, labels=ids.masked_fill(~counts, -100))
 
 def make_tokenizer(recipe: Recipe):
     "The tokenizer, trained on profiles, records and invented words; each constant piece of our prompts is one token."
     rng = np.random.default_rng([recipe.seed, 0, 0])
     replies = [LESSONS[kind](rng, 0.5)[1] for kind in ("write", "mediocre", "read", "rewrite") for _ in range(1000)]
-    return train_tokenizer([*replies, *(" ".join(rng.choice(invented_words(), 20)) for _ in range(3000))], recipe.vocab_size, frame_pieces())
+    texts = [*replies, *["yes", "no"] * 3000, *(" ".join(rng.choice(invented_words(), 20)) for _ in range(3000))]
+    return train_tokenizer(texts, recipe.vocab_size, frame_pieces())
 
 # %% ../nbs/11_embedded.ipynb #6cf99f45
 def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
@@ -276,6 +310,8 @@ def _progress(work: Path):
     return Progress()
 
 # %% ../nbs/11_embedded.ipynb #0628d2e0
+SKILLS = dict(likelihood=LikelihoodJudge, yesno=YesNoJudge, letters=LettersJudge)
+
 def judge_skill(judge: Judge, n: int = 300, seed: int = 1000) -> dict[str, dict[str, Mean]]: # arm → metric → mean
     "hit@1 of a judge with true traits as profiles, and with a stranger's, on an unseen world in pools of 1 + 8."
     people = make_world(WorldConfig(n_users=n, seed=seed))
@@ -298,7 +334,7 @@ def _task_profiles(people) -> dict[str, list[str]]:
 
 def _answers(lm: LoadedModel, examples: list[Lesson], batch_size: int = 64) -> list[float]: # 1 where the answer is the gold one
     prompts = [encode(lm.tokenizer, messages) for messages, _ in examples]
-    outs = [ids for start in range(0, len(prompts), batch_size) for ids in generate(lm, prompts[start : start + batch_size], 48)]
+    outs = [ids for start in range(0, len(prompts), batch_size) for ids in generate_ids(lm, prompts[start : start + batch_size], 48)]
     return [float(lm.tokenizer.decode(ids, skip_special_tokens=True).strip() == gold) for ids, (_, gold) in zip(outs, examples)]
 
 # %% ../nbs/11_embedded.ipynb #5ebc6eb5
@@ -315,7 +351,7 @@ def build_embedded(
     model.bfloat16().save_pretrained(aside); tokenizer.save_pretrained(aside)
     for name in ("recipe.json", "progress.jsonl"): (aside / name).write_bytes((work / name).read_bytes())
     lm = load_model(str(aside), dtype="float32")
-    skills = {"likelihood": judge_skill(LikelihoodJudge(lm), n), "letters": judge_skill(LettersJudge(lm), n), **task_skill(lm, n)}
+    skills = {kind: judge_skill(judge(TransformersEngine(lm)), n) for kind, judge in SKILLS.items()} | task_skill(lm, n)
     write_json(aside / "skills.json", {skill: {arm: asdict(v) if isinstance(v, Mean) else {m: asdict(x) for m, x in v.items()} for arm, v in arms.items()} for skill, arms in skills.items()})
     (aside / "README.md").write_text(model_card(lm, aside, skills), encoding="utf-8")
     return aside.rename(folder)
@@ -324,7 +360,7 @@ def model_card(lm: LoadedModel, folder: Path, skills: dict) -> str:
     "The card: what it is, how it was made, what it measured, what it is not."
     progress = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
     minutes, size = sum(p["seconds"] for p in progress) / 60, sum(f.stat().st_size for f in folder.iterdir() if f.name != "README.md") / 1e6
-    judges = "\n".join(f"| {judge} | {direction} | {skills[judge]['profiles'][f'hit1_{direction}']} | {skills[judge]['stranger'][f'hit1_{direction}']} |" for judge in ("likelihood", "letters") for direction in ("forward", "backward"))
+    judges = "\n".join(f"| {judge} | {direction} | {skills[judge]['profiles'][f'hit1_{direction}']} | {skills[judge]['stranger'][f'hit1_{direction}']} |" for judge in SKILLS for direction in ("forward", "backward"))
     tasks = "\n".join(f"| {task} | {' | '.join(str(skills[task][arm]) for arm in ('right profile', 'no profile', 'stranger' + chr(39) + 's'))} |" for task in ("rating", "choice", "rewrite"))
     return CARD.format(
         parameters=lm.model.num_parameters(), size=size, steps=progress[-1]["step"], minutes=minutes, loss=progress[-1]["loss"], machine=_machine(), torch=versions()["torch"], transformers=versions()["transformers"],

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from .interactions import BumpError, User
-from .judges import Judge, make_judge
+from .judges import Judge, JudgeFlags
 from .models import LoadedModel, is_adapter, load_model, model_folder
 from .ndcg import chance_reward
 from .prompts import PROMPT_VERSION, profile_prompt
@@ -27,18 +27,18 @@ __all__ = ['BumpConfig', 'prompt_dataset', 'data_fingerprint', 'check_run', 'app
 
 # %% ../nbs/08_grpo.ipynb #e444678e
 @dataclass
-class BumpConfig(GRPOConfig):
+class BumpConfig(JudgeFlags, GRPOConfig):
     "Settings of a BUMP training run; every field of `trl.GRPOConfig` is available too."
     users_per_step: int = field(default=16, metadata={"help": "Users whose profiles compete in one step (the paper's B, unknown; 16 is ours). At least num_negatives + 1."})
     hold_out: int = field(default=1, metadata={"help": "P: newest records of each user that are hidden from the writer."})
     num_negatives: int = field(default=8, metadata={"help": "K: competitors in one ranking, from other users of the batch."})
     num_shuffles: int = field(default=2, metadata={"help": "M: shuffles of each candidate list."})
+    pools: str = field(default="independent", metadata={"help": "How competitors are drawn: independent (for each user), or in blocks, whose listings are shared: judges that read lists compute fewer tokens."})
     forward_weight: float = field(default=1.0, metadata={"help": "Weight of the forward direction."})
     backward_weight: float = field(default=1.0, metadata={"help": "Weight of the backward direction."})
     length_threshold: int = field(default=128, metadata={"help": "T: tokens up to which a profile is not penalised."})
     length_slope: float = field(default=1.0, metadata={"help": "Penalty of a profile of 2T tokens; it grows linearly beyond T."})
     max_prompt_tokens: int = field(default=1024, metadata={"help": "Token budget of the writer's prompt; the oldest records are dropped first."})
-    judge: str = field(default="bm25", metadata={"help": "The frozen judge: bm25, embed[:MODEL], likelihood[:MODEL] or letters[:MODEL]."})
     use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of all weights."})
     lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA adapter."})
     lora_alpha: int = field(default=32, metadata={"help": "Alpha of the LoRA adapter."})
@@ -61,6 +61,7 @@ class BumpConfig(GRPOConfig):
 
     def __post_init__(self):
         import torch
+        if self.pools not in ("independent", "blocks"): raise BumpError(f"pools is independent or blocks, not {self.pools!r}.")
         gpu = torch.cuda.is_available()
         self._derive_batch(int(os.environ.get("WORLD_SIZE", 1)))
         if self.bf16 is None: self.bf16 = gpu and not self.fp16
@@ -206,7 +207,7 @@ def train(
     lm = _load_policy(model, config)
     check_run(users, config, lm.context)
     if config.learning_rate is None: config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
-    reward = BumpReward(judge or make_judge(config.judge), config.reward_settings(), config.max_completion_length)
+    reward = BumpReward(judge or config.load_judge(), config.reward_settings(), config.max_completion_length)
     if config.process_index == 0: start_run_folder(folder, users, lm, config)
     trainer = GRPOTrainer(
         lm.model.train(), reward, config, prompt_dataset(users, lm.tokenizer, config.max_prompt_tokens), processing_class=lm.tokenizer,

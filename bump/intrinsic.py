@@ -54,7 +54,7 @@ def score_arms(
 ) -> dict[str, dict[str, Parts]]: # arm → user → both directions
     "Score the profiles and the three controls."
     batch = Batch({u.user_id: [i.text for i in u.held_out] for u in users}, {u.user_id: [texts[u.user_id]] for u in users})
-    pools = {u.user_id: batch.pool(u.user_id, settings, step=0) for u in users}
+    pools = batch.pools(list(batch.profiles), settings, step=0)
     ids = sorted(batch.profiles)
     stranger = {u: texts[stranger_of(u, ids, {o for o, _ in pools[u].records + pools[u].profiles}, settings.seed)] for u in ids}
     raw = {u.user_id: raw_records(u, len(texts[u.user_id].split())) for u in users}

@@ -15,7 +15,7 @@ from .interactions import BumpError
 from .judges import Ranking
 
 # %% auto #0
-__all__ = ['named_rng', 'Pool', 'draw_pool', 'forward_rankings', 'backward_rankings']
+__all__ = ['named_rng', 'Pool', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools']
 
 # %% ../nbs/06_pools.ipynb #be2ffa0f
 def named_rng(
@@ -32,10 +32,10 @@ def named_rng(
 @dataclass(frozen=True)
 class Pool:
     "The competitors and shuffles of one user in one step, shared by all rollouts of the user."
-    records: tuple[tuple[str, int], ...]  # K × (other user, which held-out record)
-    profiles: tuple[tuple[str, int], ...] # K × (other user, which rollout)
-    forward_orders: np.ndarray            # shape (M, P + K): candidate orders
-    backward_orders: np.ndarray           # shape (M, 1 + K)
+    records: tuple[tuple[str, int], ...]         # K × (other user, which held-out record)
+    profiles: tuple[tuple[str, int | None], ...] # K × (other user, which rollout; None: the one with the own number)
+    forward_orders: np.ndarray                   # shape (M, P + K): candidate orders
+    backward_orders: np.ndarray                  # shape (M, 1 + K)
 
 def draw_pool(
     user_id: str,
@@ -48,11 +48,14 @@ def draw_pool(
 ) -> Pool:
     "Draw the pool of `user_id`. Raises `BumpError` where the batch has fewer than K other users."
     others = sorted(u for u in n_held_out if u != user_id) # sorted: the batch's order must not matter
-    if len(others) < n_negatives: raise BumpError(f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {len(others) + 1}; raise users_per_step or lower num_negatives.")
+    _check_batch(len(n_held_out), n_negatives)
     P = n_held_out[user_id]
     def rng(purpose): return named_rng(seed, step, user_id, purpose)
     return Pool(_pick(rng("records"), others, n_held_out, n_negatives), _pick(rng("profiles"), others, n_rollouts, n_negatives),
                 _orders(rng("forward"), n_shuffles, P + n_negatives), _orders(rng("backward"), n_shuffles, 1 + n_negatives))
+
+def _check_batch(n_users: int, n_negatives: int) -> None:
+    if n_users <= n_negatives: raise BumpError(f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {n_users}; raise users_per_step or lower num_negatives.")
 
 def _pick(rng: np.random.Generator, others: Sequence[str], sizes: Mapping[str, int], k: int) -> tuple[tuple[str, int], ...]:
     return tuple((others[i], int(rng.integers(sizes[others[i]]))) for i in rng.choice(len(others), k, replace=False))
@@ -82,7 +85,34 @@ def backward_rankings(
     pool: Pool,
     profiles: Mapping[str, Sequence[str]],   # all rollouts of every user in the batch
     n_orders: int | None = None,
+    rollout: int = 0,                        # which of the user's rollouts it is
 ) -> list[Ranking]:
     "One ranking of 1 + K profiles per held-out record and shuffle; the query is the record."
-    candidates = [profile, *(profiles[u][i] for u, i in pool.profiles)]
+    candidates = [profile, *(profiles[u][rollout % len(profiles[u]) if i is None else i] for u, i in pool.profiles)]
     return [_shuffled(record, candidates, 1, order, "backward") for record in own for order in pool.backward_orders[:n_orders]]
+
+# %% ../nbs/06_pools.ipynb #ea4307b6
+def draw_block_pools(
+    n_held_out: Mapping[str, int], # held-out records of every user in the batch
+    n_negatives: int = 8,          # K
+    n_shuffles: int = 2,           # M
+    seed: int = 0,
+    step: int = 0,
+) -> dict[str, Pool]:
+    "The pools of all users, drawn in blocks of K + 1. Raises `BumpError` where the batch is smaller than a block."
+    _check_batch(len(n_held_out), n_negatives)
+    rng, users, pools = named_rng(seed, step, "", "blocks"), sorted(n_held_out), {}
+    shuffled = [users[i] for i in rng.permutation(len(users))]
+    for start in range(0, len(users), n_negatives + 1):
+        owners = shuffled[start : start + n_negatives + 1]
+        members = sorted(owners + shuffled[: n_negatives + 1 - len(owners)])
+        records, orders = {u: int(rng.integers(n_held_out[u])) for u in members}, _orders(rng, n_shuffles, len(members))
+        for u in owners: pools[u] = _block_pool(u, members, records, orders, n_held_out[u], named_rng(seed, step, u, "forward"))
+    return pools
+
+def _block_pool(user_id: str, members: Sequence[str], records: Mapping[str, int], orders: np.ndarray, P: int, rng: np.random.Generator) -> Pool:
+    others = [u for u in members if u != user_id]
+    place = np.array([0 if u == user_id else 1 + others.index(u) for u in members]) # of each member in a list that begins with the user
+    forward = place[orders] if P == 1 else _orders(rng, len(orders), P + len(others))
+    return Pool(tuple((u, records[u]) for u in others), tuple((u, None) for u in others), forward, place[orders])
+

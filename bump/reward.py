@@ -12,11 +12,11 @@ import numpy as np
 
 from .judges import Judge, Ranking, judge_rankings
 from .ndcg import chance_hit, chance_reward, hit_at_1, ndcg, tied_positive
-from .pools import Pool, backward_rankings, draw_pool, forward_rankings
+from .pools import Pool, backward_rankings, draw_block_pools, draw_pool, forward_rankings
 
 # %% auto #0
-__all__ = ['Rollout', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts', 'score_batch',
-           'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'reward_metrics']
+__all__ = ['Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts',
+           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #43ae636f
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RewardSettings:
     backward_weight: float = 1.0
     length_threshold: int = 128  # T in tokens; no penalty up to here (ours)
     length_slope: float = 1.0    # penalty at 2T, growing linearly (ours)
+    pools: str = "independent"   # drawn for each user, or in "blocks" whose listings are shared
     seed: int = 0
 
 # %% ../nbs/07_reward.ipynb #217ca7d4
@@ -46,9 +47,10 @@ class Batch:
     held_out: dict[str, list[str]] = field(default_factory=dict) # user → P records
     profiles: dict[str, list[str]] = field(default_factory=dict) # user → G profiles
 
-    def pool(self, user_id: str, s: RewardSettings, step: int) -> Pool:
-        sizes = [{u: len(v) for u, v in part.items()} for part in (self.held_out, self.profiles)]
-        return draw_pool(user_id, *sizes, s.num_negatives, s.num_shuffles, s.seed, step)
+    def pools(self, users: Sequence[str], s: RewardSettings, step: int) -> dict[str, Pool]:
+        held_out, rollouts = ({u: len(v) for u, v in part.items()} for part in (self.held_out, self.profiles))
+        if s.pools == "blocks": return {u: p for u, p in draw_block_pools(held_out, s.num_negatives, s.num_shuffles, s.seed, step).items() if u in users}
+        return {u: draw_pool(u, held_out, rollouts, s.num_negatives, s.num_shuffles, s.seed, step) for u in users}
 
 # %% ../nbs/07_reward.ipynb #bd6dfea5
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Parts:
     backward_hit: float
     tied: float # share of rankings in which a positive is tied with a negative
 
-def rollout_rankings(batch: Batch, user_id: str, profile: str, pool: Pool, n_orders: int | None = None) -> list[Ranking]:
+def rollout_rankings(batch: Batch, user_id: str, profile: str, pool: Pool, n_orders: int | None = None, rollout: int = 0) -> list[Ranking]:
     "All rankings of one profile in both directions."
     own = batch.held_out[user_id]
-    return [*forward_rankings(profile, own, pool, batch.held_out, n_orders), *backward_rankings(profile, own, pool, batch.profiles, n_orders)]
+    return [*forward_rankings(profile, own, pool, batch.held_out, n_orders), *backward_rankings(profile, own, pool, batch.profiles, n_orders, rollout)]
 
 def to_parts(rankings: Sequence[Ranking], scores: Sequence[np.ndarray]) -> Parts:
     "Average the metrics of one profile's rankings by direction."
@@ -84,9 +86,9 @@ def score_batch(
 ) -> dict[Rollout, Parts]:
     "Both directions for rollouts of a batch. Raises `BumpError` if the batch has fewer than K + 1 users."
     rollouts = list(only) if only is not None else [(u, g) for u, ps in batch.profiles.items() for g in range(len(ps))]
-    pools = {u: batch.pool(u, settings, step) for u in dict.fromkeys(u for u, _ in rollouts)}
+    pools = batch.pools(list(dict.fromkeys(u for u, _ in rollouts)), settings, step)
     n_orders = 1 if judge.order_free else None # shuffling can't change anything, so it is not paid for
-    questions = {(u, g): rollout_rankings(batch, u, batch.profiles[u][g], pools[u], n_orders) for u, g in rollouts}
+    questions = {(u, g): rollout_rankings(batch, u, batch.profiles[u][g], pools[u], n_orders, g) for u, g in rollouts}
     answers = iter(judge_rankings(judge, [r for rs in questions.values() for r in rs]))
     return {rollout: to_parts(rs, [next(answers) for _ in rs]) for rollout, rs in questions.items()}
 
@@ -138,12 +140,21 @@ class BumpReward:
         samples = [Sample(u, list(h), _text(c), len(ids), len(ids) == self.max_completion_length)
                    for u, h, c, ids in zip(user_id, held_out, completions, completion_ids)]
         batch, mine = gather_batch(samples)
+        before = judge_counts(self.judge)
         parts = list(score_batch(batch, self.judge, self.settings, trainer_state.global_step if trainer_state else 0, mine).values())
         rewards = [total_reward(p, s.n_tokens, self.settings) for p, s in zip(parts, samples)]
         self.last = _gather(list(zip(samples, parts, rewards)))
+        spent = _gather([{k: n - before[k] for k, n in judge_counts(self.judge).items()}])
         if log_metric:
             for name, value in reward_metrics(self.last, self.settings).items(): log_metric(name, value)
+            for k in before: log_metric(f"bump/judge_{k}", sum(process[k] for process in spent))
         return [None if np.isnan(r) else r for r in rewards]
+
+JUDGE_COUNTS = dict(prompts="prompts", prefill="prefill_tokens", cached="cached_tokens", decode="decode_tokens", failed="failed_prompts", repaired="repaired_orders")
+
+def judge_counts(judge: Judge) -> dict[str, int]:
+    "What a judge has computed so far, by the names of the metrics; nothing for judges that run on no engine."
+    return {name: judge.engine.counts[k] for k, name in JUDGE_COUNTS.items()} if hasattr(judge, "engine") else {}
 
 def _text(completion) -> str: # TRL hands chat completions over as messages
     return (completion if isinstance(completion, str) else completion[0]["content"]).strip()

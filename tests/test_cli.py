@@ -85,3 +85,14 @@ def test_real_logs_are_read(bump, name):
     if not (SHARED / name).exists(): pytest.skip(f"{name} lies outside the repository (its licence does not allow it in) and is not on this machine")
     out = bump("inspect", "--logs", SHARED / name).stdout
     assert ("490 users" if name == "movielens" else "998 users") in out and ("file order" in out) == (name != "movielens")
+
+
+def test_every_language_model_judge_scores_a_store(bump, world_log, tmp_path):
+    store = tmp_path / "p.jsonl"
+    bump("profile", "--logs", world_log, "--hold_out", 1, "--max_new_tokens", 24, "--output", store)
+    for judge in ("likelihood", "yesno", "letters", "permutation"):
+        score = json.loads(bump("score", "--logs", world_log, "--profiles", store, "--judge", judge, "--json").stdout)
+        assert score["judge"] == f"{judge}:embedded" and score["n_users"] == 60 and score["judge_failed"] == 0
+    for wrong, words in ((["--judge", "gpt"], "a judge is bm25"), (["--judge", "letters:http://127.0.0.1:9/v1", "--judge_timeout", "2"], "answered none"), (["--judge", "letters:vllm:no/model"], "no/model")):
+        assert words in one_sentence(bump("score", "--logs", world_log, "--profiles", store, *wrong, code=2).stderr)
+    assert "independent or blocks" in one_sentence(bump("train", "--logs", world_log, "--output_dir", tmp_path / "run", "--pools", "x", code=2).stderr)

@@ -1,0 +1,83 @@
+"The same weights give the same numbers in transformers, in vLLM in this process and behind vLLM's server."
+import json, os, subprocess, sys
+
+import numpy as np
+import pytest
+
+from bump.engines import ServerEngine, TransformersEngine, VLLMEngine, make_engine
+from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge, Ranking, YesNoJudge
+from bump.models import load_model, load_tokenizer, EMBEDDED
+from bump.profiles import write_profiles
+from bump.world import WorldConfig, describe, make_world, save_world, world_users
+
+PEOPLE = make_world(WorldConfig(n_users=9, seed=3))
+PROFILES, RECORDS = tuple(describe(p.traits) for p in PEOPLE), tuple(p.history[-1].text for p in PEOPLE)
+RANKINGS = [Ranking(p, RECORDS, (), "forward") for p in PROFILES] + [Ranking(r, PROFILES[: 2 + i], (), "backward") for i, r in enumerate(RECORDS[:8])]
+
+
+@pytest.fixture(scope="module")
+def engines(server):
+    return dict(transformers=TransformersEngine(load_model("embedded", device="cpu")), vllm=VLLMEngine("embedded"), server=ServerEngine(f"{server.root}/v1"))
+
+
+@pytest.mark.parametrize("judge", [LettersJudge, YesNoJudge, LikelihoodJudge])
+def test_scores_are_the_same_on_all_engines(engines, judge):
+    scores = {name: judge(engine)(RANKINGS) for name, engine in engines.items()}
+    spread = np.std(np.concatenate(scores["transformers"]))
+    assert spread > 0.1, "scores without spread would agree anyway"
+    for name in ("vllm", "server"):
+        worst = max(np.abs(a - b).max() for a, b in zip(scores["transformers"], scores[name]))
+        print(f"{judge.__name__}, {name}: largest difference {worst:.1e} of a spread of {spread:.2f}")
+        assert worst < 1e-3
+
+
+def test_permutations_always_parse(engines):
+    first = [int(np.argmax(s)) for s in LettersJudge(engines["transformers"])(RANKINGS)]
+    for name, engine in engines.items():
+        scores = PermutationJudge(engine)(RANKINGS)
+        assert [len(s) for s in scores] == [len(r.candidates) for r in RANKINGS] and all(np.isfinite(s).all() for s in scores)
+        assert [int(np.argmax(s)) for s in scores] == first # the first identifier is the most probable one on every engine
+        print(f"{name}: {engine.counts['repaired']} of {len(RANKINGS)} orders repaired")
+    assert engines["transformers"].counts["repaired"] == 0
+
+
+def test_counts_are_tokens_of_the_model(engines):
+    for name, engine in engines.items():
+        before = engine.counts.copy()
+        LettersJudge(engine)(RANKINGS[:3])
+        new = engine.counts - before
+        assert new["prompts"] == 3 and new["prefill"] + new["cached"] > 100, name
+
+
+def test_profiles_are_the_same_on_all_engines(engines):
+    engines["server"].tokenizer = load_tokenizer(EMBEDDED)
+    try: written = {name: {p.user_id: (p.profile, p.tokens, p.truncated) for p in write_profiles(world_users(PEOPLE), engine, 512, 48)} for name, engine in engines.items()}
+    finally: engines["server"].tokenizer = None
+    assert len(written["transformers"]) == 9 and written["transformers"] == written["vllm"] == written["server"]
+
+
+def test_sampled_profiles_repeat_in_vllm(engines):
+    def sample(seed): return [p.profile for p in write_profiles(world_users(PEOPLE), engines["vllm"], 512, 32, temperature=1.0, seed=seed)]
+    assert sample(0) == sample(0) != sample(1)
+
+
+def bump(*argv, code=0):
+    r = subprocess.run([sys.executable, "-m", "bump", *map(str, argv)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert r.returncode == code, f"exit {r.returncode}\n{r.stdout}\n{r.stderr}"
+    return r
+
+
+def test_command_line_writes_scores_and_trains_with_a_server(server, tmp_path):
+    log, url = save_world(make_world(WorldConfig(n_users=30)), tmp_path / "world"), f"{server.root}/v1#embedded"
+    assert "--tokenizer" in bump("profile", "--logs", log, "--model", url, "--output", tmp_path / "p.jsonl", "--hold_out", 1, code=2).stderr
+    bump("profile", "--logs", log, "--model", url, "--tokenizer", "embedded", "--output", tmp_path / "p.jsonl", "--hold_out", 1, "--max_prompt_tokens", 320, "--max_new_tokens", 32)
+    score = json.loads(bump("score", "--logs", log, "--profiles", tmp_path / "p.jsonl", "--judge", f"letters:{url}", "--json").stdout)
+    assert score["n_users"] == 30 and score["judge_failed"] == 0 and score["judge"] == f"letters:{url}"
+    bump("train", "--logs", log, "--judge", f"permutation:{url}", "--output_dir", tmp_path / "run", "--users_per_step", 9, "--num_generations", 2, "--max_steps", 2,
+         "--max_prompt_tokens", 320, "--max_completion_length", 24)
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 2 and all(m["bump/judge_failed"] == 0 and 0 < m["bump/ndcg_forward"] <= 1 for m in metrics)
+
+
+def test_make_engine_knows_vllm(server):
+    assert make_engine(f"{server.root}/v1").name == f"{server.root}/v1#embedded"
