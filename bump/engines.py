@@ -284,8 +284,9 @@ class TransformersEngine:
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
         answers: list[np.ndarray] = [np.empty(0)] * len(questions)
+        tokens = {c: single_tokens(self.tokenizer, c) for c in dict.fromkeys(c for _, c in questions)}
         for batch, inputs in prompt_batches(self.lm, self._encode([m for m, _ in questions]), self.batch_tokens, self.counts):
-            for i, row in zip(batch, last_logits(self.lm, **inputs)): answers[i] = row[single_tokens(self.tokenizer, questions[i][1])].log_softmax(-1).cpu().numpy()
+            for i, row in zip(batch, last_logits(self.lm, **inputs)): answers[i] = row[tokens[questions[i][1]]].log_softmax(-1).cpu().numpy()
         return answers
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
