@@ -489,12 +489,16 @@ async def ask_all(url: str, requests: Sequence[Request], timeout: float, concurr
             while pending and (left := last + timeout - clock()) > 0:
                 done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if any([t.result() is not None for t in done]): last = clock() # all are looked at: a refusal is raised at once
-        finally:
-            for t in tasks: t.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        finally: await _end(tasks)
     answers = [t.result() if t not in pending else None for t in tasks]
     if all(a is None for a in answers): raise BumpError(f"{url}: the server answered none of {len(answers)} questions ({trouble[-1]}; waited up to {timeout:g} s); see that it runs and start again, from the last checkpoint if there is one.")
     return answers
+
+async def _end(tasks: list[asyncio.Task]) -> None: # asked until it ends: libraries on the way may swallow a cancellation
+    while pending := [t for t in tasks if not t.done()]:
+        for t in pending: t.cancel()
+        await asyncio.wait(pending, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, trouble: list[str]):
     from openai import APIConnectionError, APIStatusError

@@ -29,8 +29,9 @@ class Ranking:
     candidates: tuple[str, ...]     # records (forward) or profiles (backward)
     positives: tuple[int, ...] = () # where the right ones stand; empty once blinded
     direction: str = "forward"      # "forward" or "backward"
+    ignored: tuple[int, ...] = ()   # candidates that are listed but don't count; empty once blinded
 
-    def blind(self) -> Ranking: return replace(self, positives=())
+    def blind(self) -> Ranking: return replace(self, positives=(), ignored=())
 
     def mask(self) -> np.ndarray: # shape (n,), True at positives
         return np.isin(np.arange(len(self.candidates)), self.positives)
@@ -127,15 +128,13 @@ class LikelihoodJudge:
     def __init__(self, engine: Engine, normalize: bool = True): # divide by the record's tokens
         self.name, self.engine, self.normalize = f"likelihood:{engine.name}", engine, normalize
         self.fit = PairFit(engine, frame_tokens(engine, next_record_messages("")))
-        self.without: dict[str, float] = {} # record → log-likelihood with no profile
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         fitted = {pair: self.fit(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
-        asked = list(dict.fromkeys([*fitted.values(), *(("", record) for _, record in fitted.values() if record not in self.without)]))
+        asked = list(dict.fromkeys([*fitted.values(), *(("", record) for _, record in fitted.values())])) # with the profile, and with none
         total, n = self.engine.reply_log_probs([(next_record_messages(profile), record) for profile, record in asked])
         logp = dict(zip(asked, np.where(n > 0, total, np.nan) / (np.maximum(n, 1) if self.normalize else 1)))
-        self.without.update({record: x for (profile, record), x in logp.items() if not profile and not np.isnan(x)})
-        return [np.array([logp[fitted[p]] - self.without.get(fitted[p][1], np.nan) for p in r.pairs()]) for r in rankings]
+        return [np.array([logp[fitted[p]] - logp["", fitted[p][1]] for p in r.pairs()]) for r in rankings]
 
 # %% ../nbs/05_judges.ipynb #8b251a5b
 ANSWERS = (("yes", "no"), ("Yes", "No"), ("YES", "NO"))

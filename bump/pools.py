@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .interactions import BumpError
 from .judges import Ranking
+from .neighbours import Likeness, normalized
 
 # %% auto #0
-__all__ = ['named_rng', 'Pool', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools']
+__all__ = ['named_rng', 'Pool', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools', 'false_negatives']
 
 # %% ../nbs/06_pools.ipynb #be2ffa0f
 def named_rng(
@@ -36,6 +37,7 @@ class Pool:
     profiles: tuple[tuple[str, int | None], ...] # K × (other user, which rollout; None: the one with the own number)
     forward_orders: np.ndarray                   # shape (M, P + K): candidate orders
     backward_orders: np.ndarray                  # shape (M, 1 + K)
+    ignored: frozenset[str] = frozenset()        # competitors that don't count: false negatives for whom there was no replacement
 
 def draw_pool(
     user_id: str,
@@ -45,28 +47,37 @@ def draw_pool(
     n_shuffles: int = 2,           # M
     seed: int = 0,
     step: int = 0,
+    hard: Sequence[str] = (),         # users whose profiles compete in any case
+    avoid: Collection[str] = (),      # users who compete only where there are too few others, and then don't count
 ) -> Pool:
     "Draw the pool of `user_id`. Raises `BumpError` where the batch has fewer than K other users."
     others = sorted(u for u in n_held_out if u != user_id) # sorted: the batch's order must not matter
     _check_batch(len(n_held_out), n_negatives)
     P = n_held_out[user_id]
     def rng(purpose): return named_rng(seed, step, user_id, purpose)
-    return Pool(_pick(rng("records"), others, n_held_out, n_negatives), _pick(rng("profiles"), others, n_rollouts, n_negatives),
-                _orders(rng("forward"), n_shuffles, P + n_negatives), _orders(rng("backward"), n_shuffles, 1 + n_negatives))
+    def pick(purpose, sizes, first=()): return _pick(rng(purpose), list(first), [u for u in others if u not in first], avoid, sizes, n_negatives)
+    return Pool(pick("records", n_held_out), pick("profiles", n_rollouts, hard), _orders(rng("forward"), n_shuffles, P + n_negatives),
+                _orders(rng("backward"), n_shuffles, 1 + n_negatives), frozenset(avoid))
 
 def _check_batch(n_users: int, n_negatives: int) -> None:
     if n_users <= n_negatives: raise BumpError(f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {n_users}; raise users_per_step or lower num_negatives.")
 
-def _pick(rng: np.random.Generator, others: Sequence[str], sizes: Mapping[str, int], k: int) -> tuple[tuple[str, int], ...]:
-    return tuple((others[i], int(rng.integers(sizes[others[i]]))) for i in rng.choice(len(others), k, replace=False))
+def _pick(rng: np.random.Generator, chosen: list[str], others: Sequence[str], avoid: Collection[str], sizes: Mapping[str, int], k: int) -> tuple[tuple[str, int], ...]:
+    "Draw from `others` until `k` are chosen, from `avoid` last, and one record or rollout of each."
+    for part in ([u for u in others if u not in avoid], [u for u in others if u in avoid]):
+        if missing := min(k - len(chosen), len(part)): chosen = chosen + [part[i] for i in rng.choice(len(part), missing, replace=False)]
+    return tuple((u, int(rng.integers(sizes[u]))) for u in chosen)
 
 def _orders(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
     return np.stack([rng.permutation(n) for _ in range(m)])
 
 # %% ../nbs/06_pools.ipynb #2d7323ff
-def _shuffled(query: str, candidates: Sequence[str], n_positives: int, order: np.ndarray, direction: str) -> Ranking:
-    positives = tuple(int(i) for i in np.flatnonzero(order < n_positives))
-    return Ranking(query, tuple(candidates[i] for i in order), positives, direction)
+def _shuffled(query: str, candidates: Sequence[str], n_positives: int, order: np.ndarray, direction: str, ignored: Sequence[int] = ()) -> Ranking:
+    def places(where): return tuple(int(i) for i in np.flatnonzero(where))
+    return Ranking(query, tuple(candidates[i] for i in order), places(order < n_positives), direction, places(np.isin(order, ignored)))
+
+def _ignored(pool: Pool, competitors: Iterable[tuple[str, object]], n_positives: int) -> list[int]: # numbers in the list of candidates
+    return [n for n, (user, _) in enumerate(competitors, n_positives) if user in pool.ignored]
 
 def forward_rankings(
     profile: str,                            # one rollout's profile
@@ -77,7 +88,8 @@ def forward_rankings(
 ) -> list[Ranking]:
     "One ranking of P + K records per shuffle; the query is the profile."
     candidates = [*own, *(records[u][i] for u, i in pool.records)]
-    return [_shuffled(profile, candidates, len(own), order, "forward") for order in pool.forward_orders[:n_orders]]
+    ignored = _ignored(pool, pool.records, len(own))
+    return [_shuffled(profile, candidates, len(own), order, "forward", ignored) for order in pool.forward_orders[:n_orders]]
 
 def backward_rankings(
     profile: str,
@@ -89,7 +101,8 @@ def backward_rankings(
 ) -> list[Ranking]:
     "One ranking of 1 + K profiles per held-out record and shuffle; the query is the record."
     candidates = [profile, *(profiles[u][rollout % len(profiles[u]) if i is None else i] for u, i in pool.profiles)]
-    return [_shuffled(record, candidates, 1, order, "backward") for record in own for order in pool.backward_orders[:n_orders]]
+    ignored = _ignored(pool, pool.profiles, 1)
+    return [_shuffled(record, candidates, 1, order, "backward", ignored) for record in own for order in pool.backward_orders[:n_orders]]
 
 # %% ../nbs/06_pools.ipynb #ea4307b6
 def draw_block_pools(
@@ -98,6 +111,7 @@ def draw_block_pools(
     n_shuffles: int = 2,           # M
     seed: int = 0,
     step: int = 0,
+    avoid: Mapping[str, Collection[str]] | None = None, # competitors of each user that don't count
 ) -> dict[str, Pool]:
     "The pools of all users, drawn in blocks of K + 1. Raises `BumpError` where the batch is smaller than a block."
     _check_batch(len(n_held_out), n_negatives)
@@ -107,12 +121,39 @@ def draw_block_pools(
         owners = shuffled[start : start + n_negatives + 1]
         members = sorted(owners + shuffled[: n_negatives + 1 - len(owners)])
         records, orders = {u: int(rng.integers(n_held_out[u])) for u in members}, _orders(rng, n_shuffles, len(members))
-        for u in owners: pools[u] = _block_pool(u, members, records, orders, n_held_out[u], named_rng(seed, step, u, "forward"))
+        for u in owners: pools[u] = _block_pool(u, members, records, orders, n_held_out[u], named_rng(seed, step, u, "forward"), frozenset((avoid or {}).get(u, ())))
     return pools
 
-def _block_pool(user_id: str, members: Sequence[str], records: Mapping[str, int], orders: np.ndarray, P: int, rng: np.random.Generator) -> Pool:
+def _block_pool(user_id: str, members: Sequence[str], records: Mapping[str, int], orders: np.ndarray, P: int, rng: np.random.Generator, ignored: frozenset[str]) -> Pool:
     others = [u for u in members if u != user_id]
     place = np.array([0 if u == user_id else 1 + others.index(u) for u in members]) # of each member in a list that begins with the user
     forward = place[orders] if P == 1 else _orders(rng, len(orders), P + len(others))
-    return Pool(tuple((u, records[u]) for u in others), tuple((u, None) for u in others), forward, place[orders])
+    return Pool(tuple((u, records[u]) for u in others), tuple((u, None) for u in others), forward, place[orders], ignored)
+
+
+# %% ../nbs/06_pools.ipynb #096c4272
+def false_negatives(
+    held_out: Mapping[str, Sequence[str]], # user → held-out records
+    likeness: Likeness | None = None,      # of at least these users
+    record_threshold: float = 0.95,        # cosine from which two held-out records count as the same (ours)
+    user_threshold: float = 0.95,          # cosine from which two histories do (ours)
+) -> dict[str, frozenset[str]]:            # user → users who must not compete with them
+    "Whose records or histories are the same, exactly or nearly."
+    ids = sorted(held_out)
+    same = [[normalized(t) for t in held_out[u]] for u in ids], [[likeness.prints[u]] for u in ids] if likeness else []
+    pairs = {p for keys in same for p in _sharing(keys)}
+    if likeness and likeness.histories is not None:
+        owner, texts = zip(*((n, t) for n, u in enumerate(ids) for t in held_out[u]))
+        pairs |= {(int(a), int(b)) for a, b in np.argwhere(likeness.users(ids) >= user_threshold)}
+        pairs |= {(owner[a], owner[b]) for a, b in np.argwhere(likeness.texts(texts) >= record_threshold)}
+    found = {u: set() for u in ids}
+    for a, b in pairs:
+        if a != b: found[ids[a]].add(ids[b])
+    return {u: frozenset(v) for u, v in found.items()}
+
+def _sharing(keys: Sequence[Sequence[str]]) -> Iterable[tuple[int, int]]: # all pairs that have a key in common
+    owners: dict[str, list[int]] = {}
+    for n, own in enumerate(keys):
+        for key in set(own): owners.setdefault(key, []).append(n)
+    return ((a, b) for group in owners.values() for a in group for b in group)
 

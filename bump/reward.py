@@ -5,18 +5,22 @@
 # %% ../nbs/07_reward.ipynb #b9b86d0f
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from .interactions import BumpError
 from .judges import Judge, Ranking, judge_rankings
-from .ndcg import chance_hit, chance_reward, hit_at_1, ndcg, tied_positive
-from .pools import Pool, backward_rankings, draw_block_pools, draw_pool, forward_rankings
+from .ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg, tied_positive
+from .neighbours import Likeness
+from .pools import Pool, backward_rankings, draw_block_pools, draw_pool, false_negatives, forward_rankings
 
 # %% auto #0
 __all__ = ['Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts',
-           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'reward_metrics']
+           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'copied_share',
+           'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #43ae636f
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class RewardSettings:
     length_threshold: int = 128  # T in tokens; no penalty up to here (ours)
     length_slope: float = 1.0    # penalty at 2T, growing linearly (ours)
     pools: str = "independent"   # drawn for each user, or in "blocks" whose listings are shared
+    negatives: str = "random"    # competing profiles: "random", or "hard": those of the most similar users
+    hard_fraction: float = 1.0   # of the K competing profiles, where negatives are hard; the rest is random
+    record_threshold: float = 0.95 # cosine from which two held-out records count as the same (ours)
+    user_threshold: float = 0.95   # cosine from which two histories do (ours)
     seed: int = 0
 
 # %% ../nbs/07_reward.ipynb #217ca7d4
@@ -46,11 +54,21 @@ class Batch:
     "Everything the reward needs to know about one step's users."
     held_out: dict[str, list[str]] = field(default_factory=dict) # user → P records
     profiles: dict[str, list[str]] = field(default_factory=dict) # user → G profiles
+    likeness: Likeness | None = None                             # of the users' histories; hard negatives need one with an encoder
 
     def pools(self, users: Sequence[str], s: RewardSettings, step: int) -> dict[str, Pool]:
+        "The pools of `users`, without false negatives where the batch has others."
         held_out, rollouts = ({u: len(v) for u, v in part.items()} for part in (self.held_out, self.profiles))
-        if s.pools == "blocks": return {u: p for u, p in draw_block_pools(held_out, s.num_negatives, s.num_shuffles, s.seed, step).items() if u in users}
-        return {u: draw_pool(u, held_out, rollouts, s.num_negatives, s.num_shuffles, s.seed, step) for u in users}
+        avoid = false_negatives(self.held_out, self.likeness, s.record_threshold, s.user_threshold)
+        if s.pools == "blocks": return {u: p for u, p in draw_block_pools(held_out, s.num_negatives, s.num_shuffles, s.seed, step, avoid).items() if u in users}
+        hard = self._closest(avoid, round(s.hard_fraction * s.num_negatives)) if s.negatives == "hard" else {}
+        return {u: draw_pool(u, held_out, rollouts, s.num_negatives, s.num_shuffles, s.seed, step, hard.get(u, ()), avoid[u]) for u in users}
+
+    def _closest(self, avoid: dict[str, frozenset[str]], n: int) -> dict[str, list[str]]:
+        "The `n` most similar users of each, nearest first, false negatives left out."
+        ids = sorted(self.held_out)
+        order = np.argsort(-self.likeness.users(ids).round(6), axis=1, kind="stable")
+        return {u: [ids[i] for i in row if ids[i] != u and ids[i] not in avoid[u]][:n] for u, row in zip(ids, order)}
 
 # %% ../nbs/07_reward.ipynb #bd6dfea5
 @dataclass(frozen=True)
@@ -61,6 +79,8 @@ class Parts:
     forward_hit: float
     backward_hit: float
     tied: float # share of rankings in which a positive is tied with a negative
+    ignored_forward: int = 0  # competitors that didn't count, of K
+    ignored_backward: int = 0
 
 def rollout_rankings(batch: Batch, user_id: str, profile: str, pool: Pool, n_orders: int | None = None, rollout: int = 0) -> list[Ranking]:
     "All rankings of one profile in both directions."
@@ -69,10 +89,16 @@ def rollout_rankings(batch: Batch, user_id: str, profile: str, pool: Pool, n_ord
 
 def to_parts(rankings: Sequence[Ranking], scores: Sequence[np.ndarray]) -> Parts:
     "Average the metrics of one profile's rankings by direction."
-    by = {d: [(s, r.mask()) for r, s in zip(rankings, scores) if r.direction == d] for d in ("forward", "backward")}
+    by = {d: [_counted(r, s) for r, s in zip(rankings, scores) if r.direction == d] for d in ("forward", "backward")}
+    ignored = {d: next(len(r.ignored) for r in rankings if r.direction == d) for d in by} # the same in all rankings of a direction
     def mean(metric, d): return float(np.mean([metric(s, m) for s, m in by[d]]))
     tied = np.mean([tied_positive(s, m) for pairs in by.values() for s, m in pairs])
-    return Parts(mean(ndcg, "forward"), mean(ndcg, "backward"), mean(hit_at_1, "forward"), mean(hit_at_1, "backward"), float(tied))
+    return Parts(mean(ndcg, "forward"), mean(ndcg, "backward"), mean(hit_at_1, "forward"), mean(hit_at_1, "backward"), float(tied), ignored["forward"], ignored["backward"])
+
+def _counted(r: Ranking, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # scores and mask of the candidates that count
+    if not r.ignored: return scores, r.mask()
+    counts = ~np.isin(np.arange(len(scores)), r.ignored)
+    return scores[counts], r.mask()[counts]
 
 # %% ../nbs/07_reward.ipynb #41482d2b
 Rollout = tuple[str, int] # user, which of the G profiles
@@ -83,13 +109,17 @@ def score_batch(
     settings: RewardSettings = RewardSettings(),
     step: int = 0,
     only: Sequence[Rollout] | None = None,
+    seconds: dict[str, float] | None = None, # filled with what pools and judge took
 ) -> dict[Rollout, Parts]:
     "Both directions for rollouts of a batch. Raises `BumpError` if the batch has fewer than K + 1 users."
+    started = time.perf_counter()
     rollouts = list(only) if only is not None else [(u, g) for u, ps in batch.profiles.items() for g in range(len(ps))]
     pools = batch.pools(list(dict.fromkeys(u for u, _ in rollouts)), settings, step)
     n_orders = 1 if judge.order_free else None # shuffling can't change anything, so it is not paid for
     questions = {(u, g): rollout_rankings(batch, u, batch.profiles[u][g], pools[u], n_orders, g) for u, g in rollouts}
+    drawn = time.perf_counter()
     answers = iter(judge_rankings(judge, [r for rs in questions.values() for r in rs]))
+    if seconds is not None: seconds.update(pools=drawn - started, judge=time.perf_counter() - drawn)
     return {rollout: to_parts(rs, [next(answers) for _ in rs]) for rollout, rs in questions.items()}
 
 def total_reward(parts: Parts, n_tokens: int, s: RewardSettings) -> float: # NaN where the judge failed
@@ -105,12 +135,13 @@ class Sample:
     profile: str
     n_tokens: int
     truncated: bool
+    copied: float = 0.0 # share of the profile's words in its longest run of words that stands in the prompt
 
-def gather_batch(samples: Sequence[Sample]) -> tuple[Batch, list[Rollout]]: # the whole batch, and which rollouts are this process's
+def gather_batch(samples: Sequence[Sample], likeness: Likeness | None = None) -> tuple[Batch, list[Rollout]]: # the whole batch, and which rollouts are this process's
     "Collect the samples of all processes, in rank order."
     from accelerate import PartialState
     rank = PartialState().process_index
-    batch, mine = Batch(), []
+    batch, mine = Batch(likeness=likeness), []
     for owner, s in _gather([(rank, s) for s in samples]):
         group = batch.profiles.setdefault(s.user_id, [])
         batch.held_out[s.user_id] = s.held_out
@@ -132,17 +163,21 @@ class BumpReward:
         judge: Judge,
         settings: RewardSettings = RewardSettings(),
         max_completion_length: int | None = None, # to tell which profiles were cut off
+        likeness: Likeness | None = None,         # of the training users
     ):
-        self.judge, self.settings, self.max_completion_length = judge, settings, max_completion_length
+        self.judge, self.settings, self.max_completion_length, self.likeness = judge, settings, max_completion_length, likeness
         self.last: list[tuple[Sample, Parts, float]] = [] # the latest step's rollouts of all processes, for callbacks to look at
+        self.seconds: dict[str, float] = {}               # what the latest step took, by part
 
-    def __call__(self, completions, completion_ids, user_id, held_out, trainer_state=None, log_metric=None, **_) -> list[float | None]:
-        samples = [Sample(u, list(h), _text(c), len(ids), len(ids) == self.max_completion_length)
-                   for u, h, c, ids in zip(user_id, held_out, completions, completion_ids)]
-        batch, mine = gather_batch(samples)
+    def __call__(self, completions, completion_ids, user_id, held_out, prompts=None, trainer_state=None, log_metric=None, **_) -> list[float | None]:
+        step, read = trainer_state.global_step if trainer_state else 0, [_text(p) for p in prompts or [""] * len(completions)]
+        samples = [Sample(u, list(h), _text(c), len(ids), len(ids) == self.max_completion_length, copied_share(_text(c), p))
+                   for u, h, c, ids, p in zip(user_id, held_out, completions, completion_ids, read)]
+        batch, mine = gather_batch(samples, self.likeness)
         before = judge_counts(self.judge)
-        parts = list(score_batch(batch, self.judge, self.settings, trainer_state.global_step if trainer_state else 0, mine).values())
+        parts = list(score_batch(batch, self.judge, self.settings, step, mine, self.seconds).values())
         rewards = [total_reward(p, s.n_tokens, self.settings) for p, s in zip(parts, samples)]
+        _refuse_infinite(rewards, samples, step)
         self.last = _gather(list(zip(samples, parts, rewards)))
         spent = _gather([{k: n - before[k] for k, n in judge_counts(self.judge).items()}])
         if log_metric:
@@ -156,16 +191,31 @@ def judge_counts(judge: Judge) -> dict[str, int]:
     "What a judge has computed so far, by the names of the metrics; nothing for judges that run on no engine."
     return {name: judge.engine.counts[k] for k, name in JUDGE_COUNTS.items()} if hasattr(judge, "engine") else {}
 
-def _text(completion) -> str: # TRL hands chat completions over as messages
-    return (completion if isinstance(completion, str) else completion[0]["content"]).strip()
+def _text(messages) -> str: # TRL hands chats over as messages; the last one is what we want of completions and of prompts
+    return (messages if isinstance(messages, str) else messages[-1]["content"]).strip()
+
+def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: int) -> None:
+    bad = next((s for s, r in zip(samples, rewards) if np.isinf(r)), None)
+    if bad: raise BumpError(f"The reward of user {bad.user_id!r} in step {step + 1} is infinite; check length_slope and the weights of the directions.")
+
+def copied_share(profile: str, source: str) -> float: # between 0 and 1
+    "The longest run of the profile's words that stands in `source`, as a share of the profile's words."
+    words, run, longest = profile.split(), None, 0
+    there = np.array(source.split(), dtype=object)
+    for word in words: # run[j]: length of the common run that ends at this word and at word j of the source
+        same = there == word
+        run = np.where(same, np.concatenate([[0], run[:-1]]) + 1 if run is not None and len(run) else 1, 0)
+        longest = max(longest, int(run.max(initial=0)))
+    return longest / len(words) if words else 0.0
 
 # %% ../nbs/07_reward.ipynb #59dad464
 def reward_metrics(scored: Sequence[tuple[Sample, Parts, float]], s: RewardSettings) -> dict[str, float]:
     "Averages over one step's rollouts; failures of the judge are left out of the averages and counted."
     ok = [(x, p, r) for x, p, r in scored if not np.isnan(r)]
-    P = len(scored[0][0].held_out)
-    fixed = {"bump/chance": chance_reward(P, s.num_negatives, s.forward_weight, s.backward_weight), "bump/chance_hit1_forward": chance_hit(P, s.num_negatives),
-             "bump/chance_hit1_backward": chance_hit(1, s.num_negatives), "bump/pool_size_forward": P + s.num_negatives, "bump/pool_size_backward": 1 + s.num_negatives,
+    P, K = len(scored[0][0].held_out), s.num_negatives
+    chance = [s.forward_weight * chance_ndcg(P, K - p.ignored_forward) + s.backward_weight * chance_ndcg(1, K - p.ignored_backward) for _, p, _ in scored]
+    fixed = {"bump/chance": float(np.mean(chance)), "bump/chance_hit1_forward": float(np.mean([chance_hit(P, K - p.ignored_forward) for _, p, _ in scored])),
+             "bump/chance_hit1_backward": float(np.mean([chance_hit(1, K - p.ignored_backward) for _, p, _ in scored])), "bump/pool_size_forward": P + K, "bump/pool_size_backward": 1 + K,
              "bump/users_in_batch": len({x.user_id for x, _, _ in scored}), "bump/judge_failed": 1 - len(ok) / len(scored)}
     return {**fixed, **_averages(ok, s)} if ok else fixed
 
@@ -176,5 +226,6 @@ def _averages(ok, s: RewardSettings) -> dict[str, float]:
     return {"bump/ndcg_forward": mean(lambda x, p, r: p.forward), "bump/ndcg_backward": mean(lambda x, p, r: p.backward),
             "bump/hit1_forward": mean(lambda x, p, r: p.forward_hit), "bump/hit1_backward": mean(lambda x, p, r: p.backward_hit),
             "bump/tied": mean(lambda x, p, r: p.tied), "bump/truncated": mean(lambda x, p, r: x.truncated),
+            "bump/copied": mean(lambda x, p, r: x.copied), "bump/ignored": mean(lambda x, p, r: (p.ignored_forward + p.ignored_backward) / 2 / s.num_negatives),
             "bump/length_penalty": mean(lambda x, p, r: length_penalty(x.n_tokens, s.length_threshold, s.length_slope)),
             "bump/groups_without_spread": float(np.mean([np.ptp(v) < 1e-9 for v in groups.values()]))}
