@@ -25,7 +25,7 @@ quickstart: $(VENV)/.installed ## install and watch BUMP train
 
 test: $(VENV)/.installed-dev clean-check ## everything that has to pass
 	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -q tests --ignore tests/vllm
+	$(BIN)/python -m pytest -q tests --ignore tests/with_vllm
 
 # vLLM pins its own versions, so it has an environment of its own. Linux on x86-64; for a torch without CUDA set
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
@@ -36,7 +36,7 @@ $(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock
 	@touch $@
 
 test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in process and behind its server
-	$(VLLM)/bin/python -m pytest -q tests/vllm
+	$(VLLM)/bin/python -m pytest -q tests/with_vllm
 
 # Notebooks must be clean and their export must change nothing.
 clean-check: $(VENV)/.installed-dev

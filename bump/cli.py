@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json, os, re, sys, time, warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .interactions import BumpError, Fields, Logs, load_logs
@@ -14,8 +14,9 @@ from .judges import JudgeFlags
 
 # %% auto #0
 __all__ = ['COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',
-           'last_reward', 'ProfileFlags', 'profile_command', 'ScoreFlags', 'score_command', 'QuickstartFlags',
-           'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags', 'embedded_command', 'usage', 'main']
+           'last_reward', 'ProfileFlags', 'profile_command', 'ScoreFlags', 'score_command', 'AuditFlags',
+           'audit_command', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags',
+           'embedded_command', 'usage', 'main']
 
 # %% ../nbs/14_cli.ipynb #a5f3accf
 def _flag(default, help: str): return field(default=default, metadata={"help": help})
@@ -28,10 +29,14 @@ class LogFlags:
     user_field: str = _flag("user_id", "Name of the user column.")
     text_field: str = _flag("text", "Name of the text column.")
     time_field: str = _flag("time", "Name of the time column.")
+    scrub: bool = _flag(False, "Replace e-mail and web addresses, handles, phone numbers and user ids in all records.")
 
     def read(self, hold_out: int) -> Logs:
         if not self.logs: raise BumpError("Which log? Give a file or folder with --logs.")
-        return load_logs(self.logs, hold_out, Fields(self.user_field, self.text_field, self.time_field), self.on_error)
+        logs = load_logs(self.logs, hold_out, Fields(self.user_field, self.text_field, self.time_field), self.on_error)
+        if not self.scrub: return logs
+        from bump.privacy import scrub_users
+        return replace(logs, users=scrub_users(logs.users))
 
 def choose_users(logs: Logs, part: str) -> list:
     "The users of a part; an empty part is an error."
@@ -81,21 +86,29 @@ def inspect(argv: list[str]) -> None:
 class TrainFlags(LogFlags):
     model: str = _flag("embedded", "The writer to train: a folder, a hub id, an adapter, or embedded.")
     users: str = _flag("train", "Which users to train on: all, train, validation or test.")
+    dry_run: bool = _flag(False, "Load everything, try one batch, say what came out, and stop.")
 
 def train_command(argv: list[str]) -> None:
     "Train a profile writer on a log."
-    from bump.grpo import BumpConfig, train
+    from bump.grpo import BumpConfig, fit, last_checkpoint, prepare
+    from bump.preflight import preflight
     flags, config = parse(argv, TrainFlags, BumpConfig)
-    if config.output_dir in (None, "trainer_output"): raise BumpError("Where to? Give a folder for the run with --output_dir.")
-    logs = flags.read(config.hold_out)
+    if not flags.dry_run and config.output_dir in (None, "trainer_output"): raise BumpError("Where to? Give a folder for the run with --output_dir.")
+    resuming = None if flags.dry_run else last_checkpoint(config) # a folder that can't be used is refused before anything is loaded
+    logs = flags.read(config.n_hidden)
     users = choose_users(logs, flags.users)
     if config.process_index == 0: print(logs.summary() + f"; training on {len(users):,} ({flags.users})")
-    folder = train(users, flags.model, config)
+    setup = prepare(users, flags.model, config)
+    if not resuming:
+        report = preflight(setup)
+        if config.process_index == 0: print(report)
+    if flags.dry_run: return
+    folder = fit(setup)
     if config.process_index == 0: print(f"{last_reward(folder)}\nwrite profiles with it: bump profile --logs {flags.logs} --model {folder} --hold_out {config.hold_out} --output profiles.jsonl")
 
 def last_reward(folder: Path, n: int = 10) -> str:
     "The mean reward of a run's first and last steps, beside chance."
-    rewards = [r["reward"] for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if r["reward"] is not None]
+    rewards = [r["reward"] for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if r.get("reward") is not None]
     n = min(n, len(rewards))
     return f"mean reward of the first {n} steps {sum(rewards[:n]) / n:.3f}, of the last {n} {sum(rewards[-n:]) / n:.3f} (chance {json.loads((folder / 'run.json').read_text())['chance']:.3f})"
 
@@ -136,6 +149,8 @@ class ScoreFlags(JudgeFlags, LogFlags):
     hold_out: int = _flag(1, "P: held-out records of each user.")
     num_negatives: int = _flag(8, "K: competitors in one ranking.")
     num_shuffles: int = _flag(2, "M: shuffles of each candidate list.")
+    negatives: str = _flag("random", "Competing profiles: of random users, or hard: of those with the most similar visible histories.")
+    encoder: str = _flag("auto", "Frozen encoder for hard negatives: embed[:MODEL], bm25, or auto: BGE where it can be loaded, else bm25.")
     seed: int = _flag(0, "Seed of pools and intervals.")
     json: bool = _flag(False, "Print JSON instead of a table.")
 
@@ -149,9 +164,33 @@ def score_command(argv: list[str]) -> None:
     from bump.profiles import read_store
     store = read_store(flags.profiles)
     check_profiles(users, store)
-    result = score(users, store, flags.load_judge(), flags.num_negatives, flags.num_shuffles, flags.seed)
+    result = score(users, store, flags.load_judge(), flags.num_negatives, flags.num_shuffles, flags.seed, flags.negatives, flags.encoder)
     if flags.json: print(json.dumps(result.to_dict(), indent=1))
     else: show_score(result)
+
+# %% ../nbs/14_cli.ipynb #e7057ccb
+@dataclass
+class AuditFlags(LogFlags):
+    profiles: str | None = _flag(None, "The store that `bump profile` wrote.")
+    show: int = _flag(20, "How many findings to print.")
+
+def audit_command(argv: list[str]) -> int: # exit code: 1 if there are findings
+    "Look for identifiers and copied text in profiles."
+    (flags,) = parse(argv, AuditFlags)
+    if not flags.profiles: raise BumpError("Which profiles? Give the store with --profiles.")
+    users = flags.read(hold_out=0).users
+    from collections import Counter
+    from bump.privacy import audit
+    from bump.profiles import read_store
+    store = read_store(flags.profiles)
+    strangers = store.keys() - {u.user_id for u in users}
+    if strangers: raise BumpError(f"{flags.profiles}: user {min(strangers)!r} is not in {flags.logs}; give the log that the profiles were written from.")
+    found = audit(users, {u: p.profile for u, p in store.items()})
+    for f in found[: flags.show]: print(f"{f.user_id}: {f.kind}: {f.words}")
+    kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(f.kind for f in found).most_common())
+    print(f"{len(store):,} profiles, {len({f.user_id for f in found}):,} with findings" + (f": {kinds}" if kinds else ""))
+    return int(bool(found))
+
 
 # %% ../nbs/14_cli.ipynb #8dda03c1
 @dataclass
@@ -244,6 +283,7 @@ COMMANDS = {
     "train": (train_command, "train a profile writer on a log"),
     "profile": (profile_command, "write profiles for the users of a log"),
     "score": (score_command, "score profiles on held-out records"),
+    "audit": (audit_command, "what profiles leak: identifiers, copied text, other users' text"),
     "embedded": (embedded_command, "build the embedded model again"),
     "quickstart": (quickstart, "see it all on a synthetic world, offline"),
 }
@@ -260,14 +300,13 @@ def main(argv: list[str] | None = None) -> int: # exit code
         if not argv or argv[0] in ("-h", "--help"): print(usage()); return 0
         if argv[0] not in COMMANDS: raise BumpError(f"There is no command {argv[0]!r}; the commands are {', '.join(COMMANDS)}.")
         if not debug: _quiet()
-        COMMANDS[argv[0]][0](argv[1:])
-        return 0
+        return COMMANDS[argv[0]][0](argv[1:]) or 0
     except (BumpError, OSError) as e:
         if debug: raise
         if os.environ.get("RANK", "0") == "0": print(f"bump: {e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("bump: interrupted; what was finished is kept. `bump profile` and `bump embedded build` continue when started again, `bump train` with --resume_from_checkpoint true.", file=sys.stderr)
+    except KeyboardInterrupt as e:
+        if os.environ.get("RANK", "0") == "0": print(f"bump: {e}" if str(e) else "bump: interrupted; what was finished is kept. `bump profile` and `bump embedded build` continue when started again, `bump train` with --resume_from_checkpoint true.", file=sys.stderr)
         return 130
 
 def _quiet() -> None:

@@ -167,7 +167,7 @@ class UserSampler(torch.utils.data.Sampler):
 
     def __len__(self) -> int: return self.order(0).size * self.num_generations * self.repeats
 
-# %% ../nbs/08_grpo.ipynb #23b1860c
+# %% ../nbs/08_grpo.ipynb #cab0f6fe
 class BumpTrainer(GRPOTrainer):
     "`trl.GRPOTrainer` with an order of users, exact resuming, and a check of every loss."
     def __init__(self, *args, order: Callable[[int], np.ndarray], **kwargs):
@@ -192,7 +192,7 @@ class BumpTrainer(GRPOTrainer):
         return {**output, "row": torch.arange(len(inputs), device=output["completion_ids"].device)} # shuffled and split with the rest
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        row = inputs.pop("row")
+        row = inputs["row"]
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss if torch.is_tensor(loss) else loss[0]).all():
             raise BumpError(f"The loss of step {self.state.global_step + 1} is not finite, in the rollouts of {_some(self.rows[i] for i in row.tolist())}; go on from the last checkpoint with a lower learning_rate, or look at these users' records.")
@@ -225,7 +225,7 @@ def keep_until(path: Path, step: int) -> None:
     aside.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows if r["step"] <= step), encoding="utf-8")
     aside.replace(path)
 
-# %% ../nbs/08_grpo.ipynb #10ffd8a0
+# %% ../nbs/08_grpo.ipynb #b0e829c0
 class RunLog(TrainerCallback):
     "Writes metrics.jsonl, samples.jsonl and timings.jsonl, and shows a progress bar with the reward beside its chance level."
     def __init__(self, reward: BumpReward, chance: float, seconds: dict[str, float]):
@@ -238,11 +238,11 @@ class RunLog(TrainerCallback):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", disable=None)
 
     def on_log(self, args, state, control, logs=None, **_):
-        if self.bar is None or "reward" not in (logs or {}): return
+        if self.bar is None or "loss" not in (logs or {}): return # the summary at the end
         seconds = logs.get("step_time", float("nan"))
         append_line(Path(args.output_dir, "metrics.jsonl"), dict(step=state.global_step, **{k: v for k, v in logs.items() if k != "step_time"}))
         append_line(Path(args.output_dir, "timings.jsonl"), dict(step=state.global_step, seconds=seconds, **self.seconds, **self.reward.seconds))
-        if logs["reward"] is not None: self.bar.set_postfix_str(f"reward {logs['reward']:.3f}, chance {self.chance:.3f}")
+        if logs.get("reward") is not None: self.bar.set_postfix_str(f"reward {logs['reward']:.3f}, chance {self.chance:.3f}")
 
     def on_step_end(self, args, state, control, **_):
         if self.bar is None: return
@@ -301,7 +301,7 @@ def forget_after(folder: Path, step: int) -> None:
     for p in folder.glob("checkpoint-*"):
         if p not in kept: shutil.rmtree(p)
 
-# %% ../nbs/08_grpo.ipynb #52d06c85
+# %% ../nbs/08_grpo.ipynb #0618a633
 @dataclass(frozen=True)
 class Alarm:
     "A number of the metrics and what it means when it crosses a line."
@@ -322,7 +322,7 @@ class Alarms(TrainerCallback):
     def __init__(self, stop: Stop, window: int = 5): self.stop, self.window, self.rows, self.raised = stop, window, [], set()
 
     def on_log(self, args, state, control, logs=None, **_):
-        if "reward" not in (logs or {}): return
+        if "loss" not in (logs or {}): return
         if not np.isfinite(logs.get("grad_norm", 0.0)): raise BumpError(f"The gradient of step {state.global_step} is not finite; go on from the last checkpoint with a lower learning_rate.")
         self.rows = [*self.rows[-self.window :], logs] if self.rows else [logs]
         if len(self.rows) < self.window: return
@@ -340,10 +340,10 @@ class Alarms(TrainerCallback):
         if first and mean("entropy") < ENTROPY_COLLAPSE * first: found["entropy"] = f"the entropy of the profiles fell to {mean('entropy') / first:.0%} of its start: all rollouts become the same; lower the learning_rate or raise beta"
         return found
 
-# %% ../nbs/08_grpo.ipynb #e2074dbe
+# %% ../nbs/08_grpo.ipynb #da7a5ca8
 class Stop(TrainerCallback):
     "Ends training with a checkpoint when somebody asks for it."
-    def __init__(self): self.why: str | None = None
+    def __init__(self): self.why, self.interrupted = None, False
 
     def on_step_end(self, args, state, control, **_):
         if state.global_step % args.generation_cycle or state.global_step >= state.max_steps: return
@@ -356,7 +356,7 @@ class Stop(TrainerCallback):
         if threading.current_thread() is not threading.main_thread(): yield; return
         def ask(*_):
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.why = "Interrupted"
+            self.why, self.interrupted = "Interrupted", True
             print("bump: finishing the step and saving; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
         before = signal.signal(signal.SIGINT, ask)
         try: yield
@@ -388,7 +388,7 @@ def chance_of(config: BumpConfig) -> float:
     "What a judge that guesses would give, before the length penalty."
     return chance_reward(config.hold_out, config.num_negatives, config.forward_weight, config.backward_weight)
 
-# %% ../nbs/08_grpo.ipynb #1b5d8ff4
+# %% ../nbs/08_grpo.ipynb #ba3810f5
 def default_learning_rate(n_parameters: int, lora: bool) -> float:
     "Ours: 5e-4 for toy models, 1e-5 for LoRA, and LettinGo's 1e-6 for all weights of a large model."
     return 5e-4 if n_parameters < 50e6 else 1e-5 if lora else 1e-6
@@ -435,13 +435,13 @@ def train(
     return fit(prepare(users, model, config, judge), callbacks)
 
 def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
-    "Train what was prepared, or go on with it. Raises `BumpError` where it is asked to stop before its end."
+    "Train what was prepared, or go on with it. Raises `KeyboardInterrupt` after Ctrl-C, and `BumpError` after an alarm that stops."
     config, folder, stop = s.config, Path(s.config.output_dir), Stop()
     checkpoint = last_checkpoint(config)
     if config.process_index == 0: open_run_folder(folder, s, checkpoint)
     trainer = _trainer(s, stop, callbacks)
     with stop.on_interrupt(): trainer.train(resume_from_checkpoint=checkpoint)
-    if stop.why: raise BumpError(f"{stop.why.rstrip('.')}; checkpoint {trainer.state.global_step} of {trainer.state.max_steps} steps is saved in {folder}, go on with the same command and --resume_from_checkpoint true.")
+    if stop.why: raise (KeyboardInterrupt if stop.interrupted else BumpError)(f"{stop.why.rstrip('.')}; checkpoint {trainer.state.global_step} of {trainer.state.max_steps} steps is saved in {folder}, go on with the same command and --resume_from_checkpoint true.")
     trainer.save_model(str(folder))
     return folder
 

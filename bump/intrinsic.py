@@ -14,6 +14,7 @@ import numpy as np
 from .interactions import BumpError, User
 from .judges import Judge, judge_rankings
 from .ndcg import chance_hit, chance_ndcg
+from .neighbours import Likeness, choose_encoder, likeness
 from .pools import named_rng
 from .profiles import Profile
 from .reward import Batch, Parts, RewardSettings, rollout_rankings, to_parts
@@ -51,9 +52,10 @@ def score_arms(
     texts: Mapping[str, str], # user → profile
     judge: Judge,
     settings: RewardSettings = RewardSettings(),
+    known: Likeness | None = None, # of the users; hard pools need one with an encoder
 ) -> dict[str, dict[str, Parts]]: # arm → user → both directions
     "Score the profiles and the three controls."
-    batch = Batch({u.user_id: [i.text for i in u.held_out] for u in users}, {u.user_id: [texts[u.user_id]] for u in users})
+    batch = Batch({u.user_id: [i.text for i in u.held_out] for u in users}, {u.user_id: [texts[u.user_id]] for u in users}, known)
     pools = batch.pools(list(batch.profiles), settings, step=0)
     ids = sorted(batch.profiles)
     stranger = {u: texts[stranger_of(u, ids, {o for o, _ in pools[u].records + pools[u].profiles}, settings.seed)] for u in ids}
@@ -97,6 +99,7 @@ class Score:
     n_users: int
     n_positives: int                              # P
     n_negatives: int                              # K
+    negatives: str                                # of whom: random, or hard with the encoder that chose them
     seed: int
     chance: dict[str, float]                      # metric → value of a random ranking
     arms: dict[str, dict[str, Mean]]              # arm → metric → mean
@@ -115,22 +118,28 @@ def score(
     num_negatives: int = 8,
     num_shuffles: int = 2,
     seed: int = 0,
+    negatives: str = "random", # or "hard": the profiles of the users with the most similar visible histories
+    encoder: str = "auto",     # of hard negatives: embed[:MODEL], bm25, or auto
 ) -> Score:
     "Score a profile set on held-out records. Raises `BumpError` for missing or peeking profiles and for too few users."
     check_profiles(users, profiles)
-    settings = RewardSettings(num_negatives, num_shuffles, seed=seed)
-    arms = score_arms(users, {u.user_id: profiles[u.user_id].profile for u in users}, judge, settings)
+    if negatives not in ("random", "hard"): raise BumpError(f"negatives is random or hard, not {negatives!r}.")
+    settings, encoder = RewardSettings(num_negatives, num_shuffles, negatives=negatives, seed=seed), choose_encoder(encoder) if negatives == "hard" else None
+    arms = score_arms(users, {u.user_id: profiles[u.user_id].profile for u in users}, judge, settings, likeness(users, encoder))
     P = len(users[0].held_out)
     values = {arm: {m: np.array([f(parts[u.user_id]) for u in users]) for m, f in METRICS.items()} for arm, parts in arms.items()}
     gains = {arm: {m: bootstrap_mean(values["profiles"][m] - x, seed) for m, x in v.items()} for arm, v in values.items() if arm != "profiles"}
     return Score(
-        judge.name, len(users), P, num_negatives, seed, chance_levels(P, num_negatives), {a: {m: bootstrap_mean(x, seed) for m, x in v.items()} for a, v in values.items()}, gains,
+        judge.name, len(users), P, num_negatives, f"hard by {encoder}" if encoder else "random", seed, chance_levels(P, num_negatives, list(arms["profiles"].values())), {a: {m: bootstrap_mean(x, seed) for m, x in v.items()} for a, v in values.items()}, gains,
         float(np.mean([p.tied for p in arms["profiles"].values()])), int(np.isnan(values["profiles"]["sum"]).sum()), bootstrap_mean([profiles[u.user_id].tokens for u in users], seed),
         {u.user_id: float(x) for u, x in zip(users, values["profiles"]["sum"])})
 
-def chance_levels(P: int, K: int) -> dict[str, float]:
-    "What each metric is worth for a random ranking."
-    return dict(forward=chance_ndcg(P, K), backward=chance_ndcg(1, K), sum=chance_ndcg(P, K) + chance_ndcg(1, K), hit1_forward=chance_hit(P, K), hit1_backward=chance_hit(1, K))
+def chance_levels(P: int, K: int, parts: Sequence[Parts] = ()) -> dict[str, float]:
+    "What each metric is worth for a random ranking; rankings with ignored candidates are shorter."
+    def mean(f, n, ignored): return float(np.mean([f(n, K - i) for i in ignored or [0]]))
+    forward, backward = [p.ignored_forward for p in parts], [p.ignored_backward for p in parts]
+    levels = dict(forward=mean(chance_ndcg, P, forward), backward=mean(chance_ndcg, 1, backward), hit1_forward=mean(chance_hit, P, forward), hit1_backward=mean(chance_hit, 1, backward))
+    return {m: levels["forward"] + levels["backward"] if m == "sum" else levels[m] for m in METRICS}
 
 # %% ../nbs/10_intrinsic.ipynb #66dc2281
 def metric_table(title: str, columns: Mapping[str, Mapping[str, object]]):
@@ -152,7 +161,7 @@ def plain_console():
 def show_score(s: Score) -> None:
     "Print the score."
     console = plain_console()
-    console.print(f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} (forward) and 1+{s.n_negatives} (backward), seed {s.seed}; mean [95% interval]")
+    console.print(f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} (forward) and 1+{s.n_negatives} (backward), competing profiles {s.negatives}, seed {s.seed}; mean [95% interval]")
     console.print(metric_table("profiles and controls", {**s.arms, "chance": s.chance}))
     console.print(metric_table("gain of the profiles, paired by user", {f"over {arm}": v for arm, v in s.gains.items()}))
     console.print(f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; users the judge failed on {s.judge_failed}")

@@ -18,11 +18,12 @@ __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'FORWARD_SYSTEM', 'FORWARD_
            'encode', 'shorten', 'fit_records', 'profile_prompt']
 
 # %% ../nbs/02_prompts.ipynb #2ade37f6
-_TAG = re.compile(r"<(?=[/|!?a-zA-Z])")
+_TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x)")
+_BRACKET = re.compile(r"\[(?=/?g?[A-Z][A-Z_]+\])")
 
 def quoted(text: str) -> str:
     "`text` on one line, unable to open or close a tag or a chat token."
-    return _TAG.sub("‹", " ".join(text.split()))
+    return _BRACKET.sub("⁅", _TAG.sub("‹", " ".join(text.split())))
 
 # %% ../nbs/02_prompts.ipynb #6557680d
 WRITER_SYSTEM = (

@@ -15,12 +15,12 @@ from .interactions import BumpError
 from .judges import Judge, Ranking, judge_rankings
 from .ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg, tied_positive
 from .neighbours import Likeness
+from .privacy import copied_share
 from .pools import Pool, backward_rankings, draw_block_pools, draw_pool, false_negatives, forward_rankings
 
 # %% auto #0
 __all__ = ['Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts',
-           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'copied_share',
-           'reward_metrics']
+           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #43ae636f
 @dataclass(frozen=True)
@@ -198,15 +198,6 @@ def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: 
     bad = next((s for s, r in zip(samples, rewards) if np.isinf(r)), None)
     if bad: raise BumpError(f"The reward of user {bad.user_id!r} in step {step + 1} is infinite; check length_slope and the weights of the directions.")
 
-def copied_share(profile: str, source: str) -> float: # between 0 and 1
-    "The longest run of the profile's words that stands in `source`, as a share of the profile's words."
-    words, run, longest = profile.split(), None, 0
-    there = np.array(source.split(), dtype=object)
-    for word in words: # run[j]: length of the common run that ends at this word and at word j of the source
-        same = there == word
-        run = np.where(same, np.concatenate([[0], run[:-1]]) + 1 if run is not None and len(run) else 1, 0)
-        longest = max(longest, int(run.max(initial=0)))
-    return longest / len(words) if words else 0.0
 
 # %% ../nbs/07_reward.ipynb #59dad464
 def reward_metrics(scored: Sequence[tuple[Sample, Parts, float]], s: RewardSettings) -> dict[str, float]:
