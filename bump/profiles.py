@@ -19,7 +19,7 @@ from .pools import named_rng
 from .prompts import PROMPT_VERSION, encode, profile_prompt
 
 # %% auto #0
-__all__ = ['Profile', 'write_profiles', 'read_store', 'write_store']
+__all__ = ['Profile', 'write_profiles', 'read_store', 'drop_cut_line', 'write_store']
 
 # %% ../nbs/09_profiles.ipynb #c7aee5c6
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def read_store(path: str | Path) -> dict[str, Profile]:
         profiles[p.user_id] = p
     return profiles
 
-def _drop_cut_line(path: Path) -> None:
+def drop_cut_line(path: Path) -> None:
+    "Remove a last line that was cut off."
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         with open(path, "rb+") as f: f.truncate(data.rfind(b"\n") + 1)
@@ -93,7 +94,7 @@ def _drop_cut_line(path: Path) -> None:
 def _finished(path: Path, users: Sequence[User], expected: dict, hold_out: int) -> set[str]:
     "Users that the store already has, after checking that it is the same job."
     if not path.exists(): return set()
-    _drop_cut_line(path)
+    drop_cut_line(path)
     length, done = {u.user_id: len(u.visible) for u in users}, read_store(path)
     for p in done.values():
         for key, value in expected.items():
