@@ -5,7 +5,7 @@
 # %% ../nbs/14_cli.ipynb #fe93851f
 from __future__ import annotations
 
-import json, os, re, sys, time, warnings
+import json, logging, os, re, sys, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -372,6 +372,7 @@ def main(argv: list[str] | None = None) -> int: # exit code
 def _quiet() -> None:
     "Only our own words on the screen."
     warnings.filterwarnings("ignore")
+    logging.getLogger("bm25s").disabled = True # it sets its own level to debug
     for name in ("TRANSFORMERS_VERBOSITY", "HF_DATASETS_VERBOSITY", "DATASETS_VERBOSITY"): os.environ.setdefault(name, "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not sys.stderr.isatty():

@@ -205,14 +205,16 @@ def _values(folder: Path) -> dict[str, np.ndarray]:
     with np.load(folder / "values.npz") as x: return dict(x)
 
 def show_table(table: Mapping[str, Mapping[str, Mapping[str, Mean]]], against: str = "zero_shot") -> None:
-    "Print it: a line for each task and metric, a column for each method."
+    "Print a table for each task: a line for each method, a column for each metric."
     from rich.table import Table
     from bump.intrinsic import plain_console
-    methods = list(dict.fromkeys(m for row in table.values() for m in row))
-    t = Table(title=f"mean [95% interval]; † differs from {against} (paired bootstrap over questions)", title_justify="left")
-    for name in ("", "n", *methods): t.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, row in table.items(): t.add_row(name, str(next(iter(row.values()))["score"].n), *(_cell(row.get(m)) for m in methods))
-    plain_console().print(t)
+    for task in dict.fromkeys(name.split()[0] for name in table):
+        rows = {name.split()[1]: row for name, row in table.items() if name.split()[0] == task}
+        n = next(iter(next(iter(rows.values())).values()))["score"].n
+        t = Table(title=f"{task}, {n:,} questions; mean [95% interval]; † differs from {against} (paired bootstrap)", title_justify="left")
+        for name in ("", *rows): t.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for method in dict.fromkeys(m for row in rows.values() for m in row): t.add_row(method, *(_cell(row.get(method)) for row in rows.values()))
+        plain_console().print(t)
 
 def _cell(cell: Mapping[str, Mean] | None) -> str:
     if cell is None: return ""
