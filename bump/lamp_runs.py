@@ -211,10 +211,10 @@ def show_table(table: Mapping[str, Mapping[str, Mapping[str, Mean]]], against: s
     for task in dict.fromkeys(name.split()[0] for name in table):
         rows = {name.split()[1]: row for name, row in table.items() if name.split()[0] == task}
         n = next(iter(next(iter(rows.values())).values()))["score"].n
-        t = Table(title=f"{task}, {n:,} questions; mean [95% interval]; † differs from {against} (paired bootstrap)", title_justify="left")
+        t = Table()
         for name in ("", *rows): t.add_column(name, justify="right" if name else "left", no_wrap=True)
         for method in dict.fromkeys(m for row in rows.values() for m in row): t.add_row(method, *(_cell(row.get(method)) for row in rows.values()))
-        plain_console().print(t)
+        plain_console().print(f"{task}, {n:,} questions; mean [95% interval]; † differs from {against} (paired bootstrap)", t, sep="\n")
 
 def _cell(cell: Mapping[str, Mean] | None) -> str:
     if cell is None: return ""
