@@ -109,6 +109,7 @@ def train_command(argv: list[str]) -> None:
 def last_reward(folder: Path, n: int = 10) -> str:
     "The mean reward of a run's first and last steps, beside chance."
     rewards = [r["reward"] for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if r.get("reward") is not None]
+    if not rewards: return "no step was logged"
     n = min(n, len(rewards))
     return f"mean reward of the first {n} steps {sum(rewards[:n]) / n:.3f}, of the last {n} {sum(rewards[-n:]) / n:.3f} (chance {json.loads((folder / 'run.json').read_text())['chance']:.3f})"
 

@@ -86,11 +86,15 @@ class BumpConfig(JudgeFlags, GRPOConfig):
         self.dataloader_pin_memory = self.dataloader_pin_memory and gpu
         self.disable_tqdm = True # the bar is ours
         super().__post_init__()
+        if self.generation_batch_size != self.users_per_step * self.num_generations: raise BumpError("steps_per_generation and generation_batch_size follow from users_per_step and num_generations; leave them out.")
         self._check_saving()
 
     def _check_choices(self):
         for name, known in CHOICES.items():
             if getattr(self, name) not in known: raise BumpError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}.")
+        for name in ("hold_out", "num_negatives", "num_shuffles", "length_threshold", "sample_steps"):
+            if getattr(self, name) < 1: raise BumpError(f"{name} is at least 1, not {getattr(self, name)}.")
+        if self.logging_steps < 1 or self.logging_steps % 1: raise BumpError(f"logging_steps is a whole number of at least 1, not {self.logging_steps:g}.")
         if self.pools == "blocks" and self.negatives == "hard": raise BumpError("Hard negatives are chosen for each user, blocks are shared by all; use pools=independent with negatives=hard.")
         if not 0 < self.hard_fraction <= 1: raise BumpError(f"hard_fraction is above 0 and at most 1, not {self.hard_fraction:g}.")
         if self.positives == "hardest_of_window" and self.positive_window <= self.hold_out: raise BumpError(f"hardest_of_window chooses hold_out={self.hold_out} of positive_window={self.positive_window} records; raise positive_window.")
@@ -218,7 +222,7 @@ def keep_until(path: Path, step: int) -> None:
     "Drop the lines after `step`, and a last line that was cut off."
     if not path.exists(): return
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines(): # bytes: texts may hold other line ends than \n
         try: rows.append(json.loads(line))
         except ValueError: break
     aside = path.with_name(path.name + ".tmp")
@@ -281,7 +285,7 @@ def last_checkpoint(config: BumpConfig) -> str | None:
         if not (folder / "run.json").exists(): raise BumpError(f"There is no run to resume in {folder}.")
         return next((str(p) for p in reversed(checkpoints(folder).values())), None)
     if not (Path(wanted) / MARK).exists(): raise BumpError(f"{wanted} is not a complete checkpoint; resume_from_checkpoint=true takes the last one.")
-    return str(wanted)
+    return str(Path(wanted))
 
 SAME = (*RewardSettings.__dataclass_fields__, "users_per_step", "num_generations", "num_iterations", "hold_out", "positives", "positive_window", "encoder", "judge", "max_prompt_tokens",
         "max_completion_length", "temperature", "loss_type", "beta", "scale_rewards", "epsilon", "learning_rate", "use_peft", "lora_r", "lora_alpha")
@@ -380,6 +384,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         model=s.lm.name, model_revision=s.lm.revision, judge=s.judge.name, users=len(s.users), data_fingerprint=data_fingerprint(s.users),
         chance=s.chance, pool_size=dict(forward=s.config.hold_out + s.config.num_negatives, backward=1 + s.config.num_negatives), versions=versions())
     if (folder / "run.json").exists(): check_same_run(s.config, facts)
+    elif next(folder.glob("checkpoint-*"), None): raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
     write_json(folder / "bump_config.json", s.config.to_dict())
     write_json(folder / "run.json", facts)
@@ -438,10 +443,11 @@ def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
     "Train what was prepared, or go on with it. Raises `KeyboardInterrupt` after Ctrl-C, and `BumpError` after an alarm that stops."
     config, folder, stop = s.config, Path(s.config.output_dir), Stop()
     checkpoint = last_checkpoint(config)
+    _from_all(None) # nobody writes before all have looked
     if config.process_index == 0: open_run_folder(folder, s, checkpoint)
     trainer = _trainer(s, stop, callbacks)
     with stop.on_interrupt(): trainer.train(resume_from_checkpoint=checkpoint)
-    if stop.why: raise (KeyboardInterrupt if stop.interrupted else BumpError)(f"{stop.why.rstrip('.')}; checkpoint {trainer.state.global_step} of {trainer.state.max_steps} steps is saved in {folder}, go on with the same command and --resume_from_checkpoint true.")
+    if stop.why and trainer.state.global_step < trainer.state.max_steps: raise (KeyboardInterrupt if stop.interrupted else BumpError)(f"{stop.why.rstrip('.')}; checkpoint {trainer.state.global_step} of {trainer.state.max_steps} steps is saved in {folder}, go on with the same command and --resume_from_checkpoint true.")
     trainer.save_model(str(folder))
     return folder
 

@@ -111,7 +111,7 @@ def _date(entry) -> str: return str(entry.get("date", "")) if isinstance(entry, 
 LAMP_USER = "{profile}{records}<input>{input}</input>\n{asks}"
 
 def lamp_messages(task: Task, q: Question, profile: str = "", records: Sequence[str] = ()) -> list[dict[str, str]]:
-    "The chat prompt of a question; empty slots are left out."
+    "The chat prompt of a question; without records there is no list of them, the profile may be empty."
     listing = "".join(RECORD.format(text=quoted(r)) + "\n" for r in records)
     user = LAMP_USER.format(
         profile=f"<profile>{quoted(profile)}</profile>\n", records=f"<records>\n{listing}</records>\n" if records else "",
@@ -125,6 +125,7 @@ def fit_prompt(task: Task, q: Question, profile: str, records: Sequence[str], to
     def size(*a): return len(encode(tokenizer, lamp_messages(task, *a)))
     records = list(records)
     while records and size(q, profile, records) > max_tokens: records.pop()
+    if size(q, profile, records) <= max_tokens: return lamp_messages(task, q, profile, records)
     room = max_tokens - size(replace(q, parts=("",) * len(q.parts)), "", records)
     if room < 16: raise BumpError(f"max_prompt_tokens={max_tokens} leaves no room for the input of {task.name}; raise it.")
     if size(q, profile, records) > max_tokens: profile = shorten(profile, tokenizer, max(2, room // 2))

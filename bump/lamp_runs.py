@@ -50,7 +50,8 @@ def retrieve(q: Question, m: Method) -> list[str]: # best first
     if m.retrieval is None or not q.records: return []
     if m.retrieval == "recent": return list(q.records[::-1][: m.k])
     from bump.judges import LexicalJudge, Ranking
-    scores = LexicalJudge()([Ranking(" ".join(q.parts), q.records)])[0]
+    asked = q.parts[1:] if q.labels and len(q.parts) == 2 else q.parts # LaMP-2: not the list of tags
+    scores = LexicalJudge()([Ranking(" ".join(asked), q.records)])[0]
     return [q.records[i] for i in np.argsort(-scores, kind="stable")[: m.k]]
 
 def strangers(profiles: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -189,10 +190,14 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> dic
     runs = [(Path(f), _scores(Path(f))) for f in folders]
     table: dict[str, dict[str, dict[str, Mean]]] = {}
     base = {r["task"]: (f, r) for f, r in runs if r["method"] == against}
+    if len({(r["task"], r["method"]) for _, r in runs}) < len(runs): raise BumpError("A method is there twice for one task; give each run once.")
     for f, r in runs:
+        if not r["scores"]: raise BumpError(f"{f}: its answers are not public, so there is nothing to compare.")
+        g, x = base.get(r["task"], (f, r))
+        differs = next((k for k in ("split", "n", "answers", "backbone", "backbone_revision") if r[k] != x[k] and not ("backbone" in k and "copy" in (r["method"], x["method"]))), None)
+        if differs: raise BumpError(f"{f} and {g} differ in {differs}; they can't be compared.")
         values, other = _values(f), _values(base[r["task"]][0]) if r["task"] in base else {}
         for m, score in r["scores"].items():
-            if other and len(other[m]) != len(values[m]): raise BumpError(f"{f} and {base[r['task']][0]} answer different questions of {r['task']}; compare runs with the same split and limit.")
             cell = dict(score=Mean(**score)) | (dict(difference=bootstrap_metric(m, values[m], other[m])) if other else {})
             table.setdefault(f"{r['task']} {m}", {})[r["method"]] = cell
     return table

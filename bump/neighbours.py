@@ -80,7 +80,7 @@ def _cosines(rows, picked: list[int]) -> np.ndarray:
 
 def normalized(text: str) -> str:
     "Lower case, letters and digits only: what near-identical records have in common."
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
+    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split()) or " ".join(text.split()) # signs only
 
 def fingerprint(user: User) -> str:
     return hashlib.blake2b("\n".join(normalized(i.text) for i in user.visible).encode(), digest_size=8).hexdigest()
@@ -167,7 +167,7 @@ def _grouped(near: np.ndarray, order: np.ndarray, batch: int, group: int, n_hard
     while first := strangers(1):
         start, room = len(out), min(group, batch - len(out) % batch)
         take(first)
-        take([u for u in near[first[0]] if free[u]][: min(n_hard, room - 1)])
+        take([u for u in near[first[0]] if u >= 0 and free[u]][: min(n_hard, room - 1)])
         take(strangers(room - (len(out) - start)))
     return np.array(out)
 
