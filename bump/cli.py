@@ -29,7 +29,7 @@ class LogFlags:
     user_field: str = _flag("user_id", "Name of the user column.")
     text_field: str = _flag("text", "Name of the text column.")
     time_field: str = _flag("time", "Name of the time column.")
-    scrub: bool = _flag(False, "Replace e-mail and web addresses, handles, phone numbers and user ids in all records.")
+    scrub: bool = _flag(False, "Replace e-mail and web addresses, handles, phone numbers and user ids (those of letters, digits, - and _) in all records.")
 
     def read(self, hold_out: int) -> Logs:
         if not self.logs: raise BumpError("Which log? Give a file or folder with --logs.")

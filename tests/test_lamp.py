@@ -43,7 +43,7 @@ def test_mistakes_are_one_sentence(bump, lamp_world, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
+@pytest.mark.skipif(not SHARED.exists(), reason="the LaMP data lies outside the repository, in ../shared/data, and is not here")
 def test_copying_the_real_tweets(bump, tmp_path):
     bump("lamp", "eval", "--task", "7", "--data", SHARED / "lamp", "--method", "copy", "--output_dir", tmp_path / "copy")
     scores = json.loads((tmp_path / "copy" / "scores.json").read_text())["scores"]
