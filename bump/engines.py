@@ -25,9 +25,9 @@ from .prompts import SEPARATOR, encode
 __all__ = ['Messages', 'Rngs', 'Group', 'GREEDY', 'Request', 'RETRIES', 'NEUTRAL', 'Completion', 'Engine', 'single_tokens',
            'usable_set', 'encode_all', 'prefix_groups', 'token_batches', 'pad', 'positions', 'read_prefixes',
            'full_attention', 'prompt_batches', 'float32_head', 'last_logits', 'gumbel_noise', 'generate_ids',
-           'OrderTokens', 'order_tokens', 'generate_orders', 'reply_batch', 'TransformersEngine', 'order_regex',
-           'beginnings', 'normalized', 'completion', 'VLLMEngine', 'ServerEngine', 'run_async', 'read_choice',
-           'read_order', 'ask_all', 'EngineSettings', 'make_engine']
+           'OrderTokens', 'order_tokens', 'generate_orders', 'reply_batch', 'TransformersEngine', 'Seq2SeqEngine',
+           'order_regex', 'beginnings', 'normalized', 'completion', 'VLLMEngine', 'ServerEngine', 'run_async',
+           'read_choice', 'read_order', 'ask_all', 'EngineSettings', 'make_engine']
 
 # %% ../nbs/03a_engines.ipynb #e97c67d8
 Messages = list[dict[str, str]]
@@ -309,6 +309,50 @@ class TransformersEngine:
         self.counts["prompts"] += len(prompts)
         return encode_all(self.tokenizer, prompts, self.context, self.name)
 
+# %% ../nbs/03a_engines.ipynb #f170d7c3
+class Seq2SeqEngine(TransformersEngine):
+    "An encoder-decoder model of transformers in this process."
+    def generate(self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0) -> list[Completion | None]:
+        ids, out = self._encode(prompts), {}
+        for batch in self._batches([(len(p), max_new_tokens) for p in ids]):
+            noise = gumbel_noise([rngs[i] for i in batch], temperature) if rngs else None
+            out.update(zip(batch, self._generate([ids[i] for i in batch], max_new_tokens, noise)))
+        self.counts.update(prefill=sum(map(len, ids)), decode=sum(map(len, out.values())))
+        return [Completion(self.tokenizer.decode(out[i], skip_special_tokens=True).strip(), len(out[i]), len(out[i]) == max_new_tokens) for i in range(len(ids))]
+
+    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        ids, answers = self._encode([m for m, _ in questions]), {}
+        for batch in self._batches([(len(p), 1) for p in ids]):
+            answers.update(zip(batch, self._logits([ids[i] for i in batch], [[self.tokenizer.pad_token_id]] * len(batch))[:, 0]))
+        return [answers[i][single_tokens(self.tokenizer, c)].log_softmax(-1).cpu().numpy() for i, (_, c) in enumerate(questions)]
+
+    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        raise BumpError(f"{self.name} is an encoder-decoder model, which writes no permutations here; use letters, yesno or likelihood with it, or a causal model.")
+
+    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        ids, replies = self._encode([m for m, _ in questions]), self.tokenizer([r for _, r in questions], add_special_tokens=False)["input_ids"]
+        totals = np.zeros(len(ids))
+        for batch in self._batches([(len(a), len(b)) for a, b in zip(ids, replies)]):
+            logits = self._logits([ids[i] for i in batch], [replies[i] for i in batch])
+            for i, row in zip(batch, logits): totals[i] = sum(x[t].item() for x, t in zip(row.log_softmax(-1), replies[i]))
+            self.counts["prefill"] += sum(len(ids[i]) + len(replies[i]) for i in batch)
+        return totals, np.array([len(b) for b in replies])
+
+    def _batches(self, lengths: list[tuple[int, int]]) -> Iterator[list[int]]:
+        return token_batches(sorted(range(len(lengths)), key=lambda i: lengths[i]), lengths, self.batch_tokens)
+
+    def _generate(self, prompts: Sequence[list[int]], max_new_tokens: int, noise) -> list[list[int]]:
+        import torch
+        ids, mask = pad(self.lm, prompts)
+        with torch.inference_mode(): out = self.lm.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, logits_processor=[noise] if noise else [], **GREEDY)
+        return [_until(row, {self.tokenizer.eos_token_id}) for row in out[:, 1:].tolist()] # the first one starts the decoder
+
+    def _logits(self, prompts: Sequence[list[int]], replies: Sequence[list[int]]): # shape (rows, longest reply, vocabulary)
+        import torch
+        ids, mask = pad(self.lm, prompts)
+        labels, _ = pad(self.lm, replies, "right")
+        with torch.inference_mode(): return self.lm.model(input_ids=ids, attention_mask=mask, labels=labels).logits.float()
+
 # %% ../nbs/03a_engines.ipynb #b633ca1b
 def order_regex(identifiers: Sequence[str]) -> str:
     "As many identifiers as there are, with separators; repeats are not excluded."
@@ -533,4 +577,5 @@ def make_engine(
     "The engine that `spec` names. Raises `BumpError` where there is none."
     if spec.startswith(("http://", "https://")): return ServerEngine(spec, settings.timeout, settings.concurrency)
     if spec.startswith("vllm:"): return VLLMEngine(spec.removeprefix("vllm:") or "embedded", settings.max_model_len, gpu_memory_utilization=settings.gpu_memory)
-    return TransformersEngine(load_model(spec or "embedded"), settings.batch_tokens)
+    lm = load_model(spec or "embedded")
+    return (Seq2SeqEngine if lm.is_encoder_decoder else TransformersEngine)(lm, settings.batch_tokens)

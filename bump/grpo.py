@@ -31,7 +31,7 @@ __all__ = ['CHOICES', 'MARK', 'SAME', 'ALARMS', 'ENTROPY_COLLAPSE', 'BumpConfig'
            'check_run', 'user_order', 'UserSampler', 'BumpTrainer', 'append_line', 'write_json', 'keep_until', 'RunLog',
            'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run', 'forget_after', 'Alarm', 'Alarms',
            'Stop', 'versions', 'open_run_folder', 'chance_of', 'default_learning_rate', 'Setup', 'prepare', 'train',
-           'fit']
+           'fit', 'load_policy']
 
 # %% ../nbs/08_grpo.ipynb #5626ce72
 CHOICES = dict(pools=("independent", "blocks"), positives=("next", "hardest_of_window"), negatives=("random", "hard"), on_alarm=("warn", "stop"))
@@ -143,12 +143,13 @@ def data_fingerprint(users: Sequence[User]) -> str:
     return h.hexdigest()
 
 # %% ../nbs/08_grpo.ipynb #8977cbc8
-def check_run(users: Sequence[User], config: BumpConfig, context: int) -> None:
+def check_run(users: Sequence[User], config: BumpConfig, context: int, n_hidden: int | None = None) -> None: # n_hidden: held-out records a user, default config.n_hidden
     "Raise `BumpError` where a run can't work: too few users, nothing held out, or prompts beyond the context."
     if len(users) < config.users_per_step: raise BumpError(f"One step needs {config.users_per_step} users and there are {len(users)}; lower users_per_step or bring more users.")
-    short = next((u for u in users if len(u.held_out) != config.n_hidden or not u.visible), None)
+    n_hidden = config.n_hidden if n_hidden is None else n_hidden
+    short = next((u for u in users if len(u.held_out) != n_hidden or not u.visible), None)
     name = "hold_out" if config.positives == "next" else "positive_window"
-    if short: raise BumpError(f"User {short.user_id!r} has {len(short.visible)} visible and {len(short.held_out)} held-out records; the run needs at least 1 and exactly {name}={config.n_hidden}.")
+    if short: raise BumpError(f"User {short.user_id!r} has {len(short.visible)} visible and {len(short.held_out)} held-out records; the run needs at least 1 and exactly {name}={n_hidden}.")
     need = config.max_prompt_tokens + config.max_completion_length
     if need > context: raise BumpError(f"max_prompt_tokens + max_completion_length = {need} tokens exceed the model's context of {context}; lower one of them.")
 
@@ -232,7 +233,7 @@ def keep_until(path: Path, step: int) -> None:
 # %% ../nbs/08_grpo.ipynb #b0e829c0
 class RunLog(TrainerCallback):
     "Writes metrics.jsonl, samples.jsonl and timings.jsonl, and shows a progress bar with the reward beside its chance level."
-    def __init__(self, reward: BumpReward, chance: float, seconds: dict[str, float]):
+    def __init__(self, reward: BumpReward, chance: float | None, seconds: dict[str, float]):
         self.reward, self.chance, self.seconds, self.bar = reward, chance, seconds, None # seconds: filled by the trainer
 
     def on_train_begin(self, args, state, control, **_):
@@ -246,7 +247,7 @@ class RunLog(TrainerCallback):
         seconds = logs.get("step_time", float("nan"))
         append_line(Path(args.output_dir, "metrics.jsonl"), dict(step=state.global_step, **{k: v for k, v in logs.items() if k != "step_time"}))
         append_line(Path(args.output_dir, "timings.jsonl"), dict(step=state.global_step, seconds=seconds, **self.seconds, **self.reward.seconds))
-        if logs.get("reward") is not None: self.bar.set_postfix_str(f"reward {logs['reward']:.3f}, chance {self.chance:.3f}")
+        if logs.get("reward") is not None: self.bar.set_postfix_str(f"reward {logs['reward']:.3f}" + (f", chance {self.chance:.3f}" if self.chance is not None else ""))
 
     def on_step_end(self, args, state, control, **_):
         if self.bar is None: return
@@ -296,8 +297,8 @@ def check_same_run(config: BumpConfig, now: dict) -> None:
     before, was = (json.loads((folder / name).read_text()) for name in ("bump_config.json", "run.json"))
     for name in SAME:
         if before.get(name) != getattr(config, name): raise BumpError(f"{folder} was started with {name}={before.get(name)!r}, now it is {getattr(config, name)!r}; resume with the old setting, or choose another output_dir.")
-    for name in ("model", "model_revision", "data_fingerprint"):
-        if was[name] != now[name]: raise BumpError(f"{folder} was started with another {name.replace('_', ' ')} ({was[name]}, now {now[name]}); bring back the old one, or choose another output_dir.")
+    for name in (k for k in now if k != "versions"):
+        if was.get(name) != now[name]: raise BumpError(f"{folder} was started with another {name.replace('_', ' ')} ({was.get(name)}, now {now[name]}); bring back the old one, or choose another output_dir.")
 
 def forget_after(folder: Path, step: int) -> None:
     "Remove checkpoints past `step`, and unfinished ones."
@@ -380,9 +381,7 @@ def versions() -> dict[str, str]:
 def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
     "Write what is known before the first step; for a run that goes on, check that it is the same."
     folder.mkdir(parents=True, exist_ok=True)
-    facts = dict(
-        model=s.lm.name, model_revision=s.lm.revision, judge=s.judge.name, users=len(s.users), data_fingerprint=data_fingerprint(s.users),
-        chance=s.chance, pool_size=dict(forward=s.config.hold_out + s.config.num_negatives, backward=1 + s.config.num_negatives), versions=versions())
+    facts = dict(model=s.lm.name, model_revision=s.lm.revision, data_fingerprint=data_fingerprint(s.users), users=len(s.users), **s.facts(), versions=versions())
     if (folder / "run.json").exists(): check_same_run(s.config, facts)
     elif next(folder.glob("checkpoint-*"), None): raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
@@ -410,6 +409,9 @@ class Setup:
     @property
     def chance(self) -> float: return chance_of(self.config)
 
+    def facts(self) -> dict: # of the reward, for run.json
+        return dict(judge=self.judge.name, chance=self.chance, pool_size=dict(forward=self.config.hold_out + self.config.num_negatives, backward=1 + self.config.num_negatives))
+
     def reward(self) -> BumpReward: return BumpReward(self.judge, self.config.reward_settings(), self.config.max_completion_length, self.known)
 
 def prepare(
@@ -420,9 +422,8 @@ def prepare(
 ) -> Setup:
     "Load and check what a run needs. Raises `BumpError` with the setting to change."
     config = config or BumpConfig(output_dir="runs/bump")
-    lm = _load_policy(model, config)
+    lm = load_policy(model, config)
     check_run(users, config, lm.context)
-    if config.learning_rate is None: config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
     if config.needs_encoder: config.encoder = choose_encoder(config.encoder)
     if config.positives == "hardest_of_window": users = hardest_positives(users, config.hold_out, config.encoder)
     known = likeness(users, config.encoder if config.needs_encoder else None)
@@ -461,9 +462,13 @@ def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Bump
     trainer.remove_callback(PrinterCallback) # metrics go to files and the bar, not to the screen
     return trainer
 
-def _load_policy(model: str, config: BumpConfig) -> LoadedModel:
+def load_policy(model: str, config: BumpConfig) -> LoadedModel:
+    "The model to train; a learning rate that was left open is set by its size."
     if config.use_peft and is_adapter(model_folder(model)): raise BumpError(f"{model} is a LoRA adapter already; merge it into its base first, or train without use_peft.")
-    return load_model(model, device=str(config.device), dtype="bfloat16" if config.bf16 and config.use_peft else "float32")
+    lm = load_model(model, device=str(config.device), dtype="bfloat16" if config.bf16 and config.use_peft else "float32")
+    if lm.is_encoder_decoder: raise BumpError(f"{model} is an encoder-decoder model, which GRPO can't train; the writer must be a causal one.")
+    if config.learning_rate is None: config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
+    return lm
 
 def _lora(config: BumpConfig):
     if not config.use_peft: return None

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import hashlib, json, re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from .interactions import BumpError, Interaction, User, lamp_text
 from .prompts import RECORD, TASK_SYSTEM, TASKS, encode, quoted, shorten
 
 # %% auto #0
-__all__ = ['LAMP', 'LAMP_USER', 'LAMP_VERSION', 'TAGS', 'WORLD_TASKS', 'Task', 'find_task', 'Question', 'read_questions',
-           'lamp_messages', 'fit_prompt', 'evaluate', 'rouge_scorer', 'aggregate', 'save_lamp_world']
+__all__ = ['LAMP', 'LAMP_USER', 'LAMP_VERSION', 'ELEVEN', 'LOWER_IS_BETTER', 'LEADERBOARD', 'TAGS', 'WORLD_TASKS', 'Task',
+           'find_task', 'Question', 'Questions', 'lamp_extra', 'lamp_messages', 'fit_prompt', 'evaluate',
+           'rouge_scorer', 'aggregate', 'save_lamp_world']
 
 # %% ../nbs/12_lamp.ipynb #2f5bc024
 @dataclass(frozen=True)
@@ -59,35 +61,65 @@ class Question:
 
     def user(self) -> User: return User(self.id, tuple(Interaction(r) for r in self.records), ())
 
-def read_questions(
-    data: str | Path,           # the folder that holds LaMP_1, LaMP_2, … (or the task's folder itself)
-    task: Task,
-    split: str = "dev",         # train, dev or test
-    limit: int | None = None,
-) -> list[Question]:
-    "The questions of a split with their right answers. Raises `BumpError` with the place of what is wrong."
-    if split not in ("train", "dev", "test"): raise BumpError(f"The split is train, dev or test, not {split!r}.")
-    folder = next((f for f in (Path(data, task.name), Path(data)) if (f / f"{split}_questions.json").exists()), None)
-    if folder is None: raise BumpError(f"{Path(data, task.name, f'{split}_questions.json')}: there is no such file.")
-    golds = _read_golds(folder / f"{split}_outputs.json", task)
-    rows, seen, out = _read_json(folder / f"{split}_questions.json", list), set(), []
-    for n, row in enumerate(rows, 1):
-        q = _question(row, f"{folder / f'{split}_questions.json'}: question {n}", task, golds)
-        if q.id in seen: raise BumpError(f"{folder / f'{split}_questions.json'}: question {n}: the id {q.id!r} is there twice; remove one.")
-        seen.add(q.id); out.append(q)
-        if limit and len(out) == limit: break
-    return out
+class Questions:
+    "The questions of a split: iterate as often as you like, each time they are read from disk. Raises `BumpError` with the place of what is wrong."
+    def __init__(
+        self,
+        data: str | Path,           # the folder that holds LaMP_1, LaMP_2, … (or the task's folder itself)
+        task: Task,
+        split: str = "dev",         # train, dev or test
+        limit: int | None = None,   # only the first so many
+    ):
+        if split not in ("train", "dev", "test"): raise BumpError(f"The split is train, dev or test, not {split!r}.")
+        if limit is not None and limit < 1: raise BumpError(f"limit is at least 1, not {limit}.")
+        folder = next((f for f in (Path(data, task.name), Path(data)) if (f / f"{split}_questions.json").exists()), None)
+        if folder is None: raise BumpError(f"{Path(data, task.name, f'{split}_questions.json')}: there is no such file.")
+        self.path, self.task, self.split, self.limit = folder / f"{split}_questions.json", task, split, limit
+        self._answers = _read_golds(folder / f"{split}_outputs.json", task)
+        self._check()
 
-def _read_json(path: Path, kind: type):
-    try: data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e: raise BumpError(f"{path}: can't be read ({e.strerror}).") from None
-    except ValueError as e: raise BumpError(f"{path}: is not whole JSON ({e}); download it again.") from None
-    if not isinstance(data, kind): raise BumpError(f"{path}: holds a {type(data).__name__} where a {kind.__name__} belongs; is it a LaMP file?")
-    return data
+    def _check(self):
+        self.golds: dict[str, str | None] = {} # by question id, in the order of the file
+        self.labels: tuple[str, ...] = ()      # of all questions
+        h = hashlib.blake2b(digest_size=8)
+        for n, q in enumerate(self, 1):
+            if q.id in self.golds: raise BumpError(f"{self.path}: question {n}: the id {q.id!r} is there twice; remove one.")
+            self.golds[q.id] = q.gold
+            if q.labels != self.labels: self.labels = tuple(dict.fromkeys(self.labels + q.labels))
+            h.update(json.dumps(astuple(q)).encode())
+        if not self.golds: raise BumpError(f"{self.path}: there is no question in it.")
+        self.fingerprint = h.hexdigest() # equal only for equal questions
+
+    def __len__(self) -> int: return len(self.golds)
+
+    def __iter__(self) -> Iterator[Question]:
+        for q, _ in self.with_entries(): yield q
+
+    def with_entries(self) -> Iterator[tuple[Question, list[dict]]]:
+        "Each question with the entries of its history as they stand in the file, oldest first."
+        for n, row in enumerate(_stream(self.path), 1):
+            yield _question(row, f"{self.path}: question {n}", self.task, self._answers)
+            if n == self.limit: return
+
+def _stream(path: Path) -> Iterator:
+    "The items of a JSON list, one at a time."
+    ijson = lamp_extra("ijson")
+    with open(path, "rb") as f:
+        if f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[": raise BumpError(f"{path}: holds no list of questions; is it a LaMP file?")
+        f.seek(0)
+        try: yield from ijson.items(f, "item", use_float=True)
+        except ijson.JSONError as e: raise BumpError(f"{path}: is not whole JSON ({' '.join(str(e).split())[:80]}); download it again.") from None
+
+def lamp_extra(module: str):
+    "A module of the extra `lamp`."
+    try: return import_module(module)
+    except ImportError: raise BumpError(f"LaMP needs {module.split('.')[0]}; install it with: pip install 'bump[lamp]'.") from None
 
 def _read_golds(path: Path, task: Task) -> dict[str, str] | None:
     if not path.exists(): return None
-    data = _read_json(path, dict)
+    try: data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as e: raise BumpError(f"{path}: is not whole JSON ({e}); download it again.") from None
+    if not isinstance(data, dict): raise BumpError(f"{path}: holds a {type(data).__name__} where a dict belongs; is it a LaMP file?")
     if data.get("task") != task.name: raise BumpError(f"{path}: holds answers of {data.get('task')!r}, not of {task.name}.")
     try: pairs = [(str(g["id"]), str(g["output"])) for g in data["golds"]]
     except (KeyError, TypeError): raise BumpError(f"{path}: each of the golds must have an id and an output.") from None
@@ -95,15 +127,17 @@ def _read_golds(path: Path, task: Task) -> dict[str, str] | None:
     if len(golds) < len(pairs): raise BumpError(f"{path}: an id is there twice.")
     return golds
 
-def _question(row: dict, where: str, task: Task, golds: Mapping[str, str] | None) -> Question:
+def _question(row: dict, where: str, task: Task, golds: Mapping[str, str] | None) -> tuple[Question, list[dict]]:
     try: id, text, profile = str(row["id"]), str(row["input"]), list(row["profile"])
     except (KeyError, TypeError): raise BumpError(f"{where}: needs an id, an input and a profile.") from None
     match = task.parts.search(text)
     if match is None: raise BumpError(f"{where} (id {id}): the input is not one of {task.name}.")
     if golds is not None and id not in golds: raise BumpError(f"{where} (id {id}): there is no right answer with this id; is the outputs file that of another split?")
-    labels = task.labels or (tuple(t.strip() for t in match[1].split(",")) if task.name == "LaMP_2" else ())
-    records = [lamp_text(e, f"{where}, profile entry {n}") for n, e in enumerate(sorted(profile, key=_date), 1)]
-    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(records), labels, golds[id] if golds else None)
+    labels, gold = task.labels or (tuple(t.strip() for t in match[1].split(",")) if task.name == "LaMP_2" else ()), golds[id] if golds else None
+    if labels and gold is not None and gold.strip() not in labels: raise BumpError(f"{where} (id {id}): the right answer {gold!r} is none of {', '.join(labels)}.")
+    profile = sorted(profile, key=_date)
+    records = [lamp_text(e, f"{where}, profile entry {n}") for n, e in enumerate(profile, 1)]
+    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(records), labels, gold), profile
 
 def _date(entry) -> str: return str(entry.get("date", "")) if isinstance(entry, dict) else "" # the time-based split has one
 
@@ -154,8 +188,7 @@ def evaluate(task: Task, predictions: Sequence[str], golds: Sequence[str], label
     return {m: np.array([s[m].fmeasure for s in scored]) for m in task.metrics}
 
 def rouge_scorer():
-    from rouge_score.rouge_scorer import RougeScorer
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+    return lamp_extra("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 
 def _mark(answer: str, gold: float) -> float:
     try: x = float(answer)
@@ -165,9 +198,18 @@ def _mark(answer: str, gold: float) -> float:
 def aggregate(metric: str, values: np.ndarray) -> float:
     "A metric from what `evaluate` gave for (some of) the questions."
     if metric == "macro_f1":
-        from sklearn.metrics import f1_score
-        return float(f1_score(values[:, 1], values[:, 0], labels=np.unique(values[:, 1]), average="macro", zero_division=0))
+        return float(lamp_extra("sklearn.metrics").f1_score(values[:, 1], values[:, 0], labels=np.unique(values[:, 1]), average="macro", zero_division=0))
     return float(np.sqrt(values.mean()) if metric == "rmse" else values.mean())
+
+# %% ../nbs/12_lamp.ipynb #45fc522e
+ELEVEN = tuple(f"{t.name} {m}" for t in LAMP.values() for m in t.metrics)
+LOWER_IS_BETTER = ("mae", "rmse")
+LEADERBOARD = {system: dict(zip(ELEVEN, map(float, row.split()))) for system, row in {
+    "FlanT5-XXL zero-shot":             ".520 .365 .308 .344 .650 .163 .147 .442 .400 .453 .395",
+    "FlanT5-XXL zero-shot + retrieval": ".699 .414 .364 .267 .552 .182 .167 .450 .411 .448 .394",
+    "GPT-3.5 zero-shot":                ".541 .408 .314 .706 .972 .136 .119 .387 .329 .399 .336",
+    "GPT-3.5 zero-shot + retrieval":    ".695 .508 .457 .620 1.049 .150 .133 .390 .329 .390 .322",
+    "FlanT5-base fine-tuned + retrieval": ".734 .556 .519 .245 .560 .186 .171 .450 .409 .528 .475"}.items()}
 
 # %% ../nbs/12_lamp.ipynb #152c339b
 TAGS = ("worth it", "overrated", "cosy", "clever", "slow", "loud", "odd", "moving", "classic", "silly", "dark", "bright", "long", "short", "true story")

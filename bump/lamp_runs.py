@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import hashlib, json, os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from .engines import Engine
 from .grpo import write_json
 from .interactions import BumpError
 from .intrinsic import Mean
-from .lamp import LAMP_VERSION, Question, Task, aggregate, evaluate, fit_prompt
+from .lamp import LAMP, LAMP_VERSION, LEADERBOARD, LOWER_IS_BETTER, Question, Questions, Task, aggregate, evaluate, fit_prompt
 from .pools import named_rng
 from .profiles import drop_cut_line
 
 # %% auto #0
-__all__ = ['PROFILES', 'Ask', 'Method', 'parse_method', 'retrieve', 'strangers', 'LampRun', 'run_lamp', 'read_predictions',
-           'bootstrap_metric', 'score_run', 'lamp_table', 'show_table']
+__all__ = ['PROFILES', 'Asked', 'Table', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'answer', 'LampRun',
+           'run_lamp', 'read_predictions', 'bootstrap_metric', 'score_run', 'lamp_table', 'table_names', 'table_rows',
+           'caption', 'show_table', 'markdown_table']
 
 # %% ../nbs/12a_lamp_runs.ipynb #7099ceca
 PROFILES = ("zero_shot", "bump", "bump_plus", "labelled", "api", "shuffled")
@@ -62,106 +64,120 @@ def strangers(profiles: Mapping[str, str], seed: int) -> dict[str, str]:
     return {u: profiles[v] for u, v in zip(order, order[1:] + order[:1])}
 
 # %% ../nbs/12a_lamp_runs.ipynb #62d43210
-@dataclass
-class LampRun:
-    "One method on one task."
-    task: str
-    split: str
-    method: str
-    backbone: str
-    backbone_revision: str
-    profiles: str | None      # hash of the store
-    n: int                    # questions
-    answers: str              # labels or text
-    max_prompt_tokens: int
-    max_new_tokens: int
-    seed: int
-    prompts: str = LAMP_VERSION
+@dataclass(frozen=True)
+class AnswerSettings:
+    "How the backbone is asked."
+    answers: str = "labels"       # of choice tasks: the likeliest of the labels, or "text" as the model writes it
+    max_prompt_tokens: int = 1024 # of the whole prompt
+    max_new_tokens: int = 64      # of the answer
 
-def run_lamp(
-    task: Task,
-    questions: Sequence[Question],
-    method: str,
-    backbone: Engine | None,              # None for copy
-    folder: str | Path,
-    split: str = "dev",
-    profiles: Mapping[str, str] | None = None, # user → profile
-    answers: str = "labels",              # or "text"
-    max_prompt_tokens: int = 1024,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> dict:                                # the scores, as in scores.json
-    "Answer the questions that `folder` is still missing, and score all of them."
-    m, folder = parse_method(method), Path(folder)
-    if answers not in ("labels", "text"): raise BumpError(f"answers is labels or text, not {answers!r}.")
-    texts = _profiles_for(m, questions, profiles, seed)
-    store = hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest() if m.profile else None
-    run = LampRun(task.name, split, method, "copy" if method == "copy" else backbone.name, "" if method == "copy" else backbone.revision, store, len(questions), answers, max_prompt_tokens, max_new_tokens, seed)
-    done = _open_folder(folder, run)
-    todo = [q for q in questions if q.id not in done]
-    ask = _copy if method == "copy" else _asker(task, m, backbone, texts, answers, max_prompt_tokens, max_new_tokens)
-    _write(folder, todo, ask, batch_size, len(questions))
-    return score_run(folder, task, questions)
+    def __post_init__(self):
+        if self.answers not in ("labels", "text"): raise BumpError(f"answers is labels or text, not {self.answers!r}.")
 
-def _profiles_for(m: Method, questions: Sequence[Question], profiles: Mapping[str, str] | None, seed: int) -> Mapping[str, str]:
-    if not m.profile: return {}
-    missing = next((q.id for q in questions if q.id not in (profiles or {})), None)
-    if missing is not None: raise BumpError(f"There is no profile for user {missing!r}; write them with --writer, or give a store that has all with --profiles.")
-    mine = {q.id: profiles[q.id] for q in questions}
-    return strangers(mine, seed) if m.profile == "shuffled" else mine
+Asked = Sequence[tuple[Question, str]] # each question with a profile, which may be empty
 
-def _open_folder(folder: Path, run: LampRun) -> set[str]: # ids that are done
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "run.json").exists():
-        before = json.loads((folder / "run.json").read_text())
-        for k, v in asdict(run).items():
-            if before.get(k) != v: raise BumpError(f"{folder} holds a run with {k}={before.get(k)!r}, now it is {v!r}; choose another output_dir.")
-    else: write_json(folder / "run.json", asdict(run))
-    return set(read_predictions(folder))
+def answer(task: Task, m: Method, backbone: Engine, asked: Asked, s: AnswerSettings = AnswerSettings()) -> list[tuple[str, str | None]]: # prompt (as JSON) and answer, None where the engine failed
+    "Ask the backbone."
+    prompts = [fit_prompt(task, q, profile, retrieve(q, m), backbone.tokenizer, s.max_prompt_tokens) for q, profile in asked]
+    if asked[0][0].labels and s.answers == "labels": replies = _likeliest(task, backbone, prompts, [q for q, _ in asked])
+    else: replies = [None if c is None else _official(task, c.text) for c in backbone.generate(prompts, s.max_new_tokens)]
+    return [(json.dumps(p), r) for p, r in zip(prompts, replies)]
 
-def read_predictions(folder: Path) -> dict[str, str]:
-    "The answers of a run by id; a last line that was cut off is dropped."
-    for name in ("prompts.jsonl", "predictions.jsonl"):
-        if (folder / name).exists(): drop_cut_line(folder / name)
-    if not (folder / "predictions.jsonl").exists(): return {}
-    with open(folder / "predictions.jsonl", encoding="utf-8") as f: return {r["id"]: r["prediction"] for r in map(json.loads, f)}
+def _official(task: Task, text: str) -> str: # our identifiers as the official ones
+    return dict(zip(task.says, task.labels)).get(text.strip(), text)
 
-Ask = Callable[[Sequence[Question]], list[tuple[str, str | None]]] # prompt (as text), answer
-
-def _copy(questions: Sequence[Question]) -> list[tuple[str, str | None]]: return [("", q.parts[-1]) for q in questions]
-
-def _asker(task: Task, m: Method, backbone: Engine, texts: Mapping[str, str], answers: str, max_prompt_tokens: int, max_new_tokens: int) -> Ask:
-    def ask(questions):
-        prompts = [fit_prompt(task, q, texts.get(q.id, ""), retrieve(q, m), backbone.tokenizer, max_prompt_tokens) for q in questions]
-        if questions[0].labels and answers == "labels": replies = _likeliest(task, backbone, prompts, questions)
-        else: replies = [None if c is None else _official(task, c.text) for c in backbone.generate(prompts, max_new_tokens)]
-        return [(json.dumps(p), r) for p, r in zip(prompts, replies)]
-    return ask
-
-def _official(task: Task, answer: str) -> str: # our identifiers as the official ones
-    return dict(zip(task.says, task.labels)).get(answer.strip(), answer)
-
-def _likeliest(task: Task, backbone: Engine, prompts, questions: Sequence[Question]) -> list[str | None]:
-    asked = [(p, say) for p, q in zip(prompts, questions) for say in task.says or q.labels]
-    logp, n = backbone.reply_log_probs(asked)
+def _likeliest(task: Task, backbone: Engine, prompts, questions: Sequence[Question]) -> list[str | None]: # by log p a token
+    logp, n = backbone.reply_log_probs([(p, say) for p, q in zip(prompts, questions) for say in task.says or q.labels])
     scores, out = iter(np.where(n > 0, logp / np.maximum(n, 1), np.nan)), []
     for q in questions:
         own = np.array([next(scores) for _ in q.labels])
         out.append(None if np.isnan(own).any() else q.labels[int(own.argmax())])
     return out
 
-def _write(folder: Path, todo: Sequence[Question], ask: Ask, batch_size: int, total: int) -> None:
+# %% ../nbs/12a_lamp_runs.ipynb #d274ccf4
+@dataclass
+class LampRun:
+    "One method on one task."
+    task: str
+    split: str
+    name: str                 # what tables call it
+    method: str
+    backbone: str
+    backbone_revision: str
+    profiles: str | None      # hash of the profiles
+    questions: str            # hash of the questions
+    n: int                    # of questions
+    answers: str
+    max_prompt_tokens: int
+    max_new_tokens: int
+    seed: int
+    prompts: str = LAMP_VERSION
+
+def run_lamp(
+    questions: Questions,
+    method: str,
+    backbone: Engine | None,              # None for copy
+    folder: str | Path,
+    profiles: Mapping[str, str] | None = None, # user → profile
+    settings: AnswerSettings = AnswerSettings(),
+    name: str | None = None,              # default: the method
+    batch_size: int = 64,
+    seed: int = 0,                        # of the strangers
+) -> dict:                                # the scores, as in scores.json
+    "Answer the questions that `folder` is still missing, and score all of them."
+    m, folder, task = parse_method(method), Path(folder), questions.task
+    texts = _profiles_for(m, questions.golds, profiles, seed)
+    store = hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest() if m.profile else None
+    known = ("copy", "") if method == "copy" else (backbone.name, backbone.revision)
+    done = _open_folder(folder, LampRun(task.name, questions.split, name or method, method, *known, store, questions.fingerprint, len(questions), **asdict(settings), seed=seed))
+    def ask(batch): return [("", q.parts[-1]) for q in batch] if method == "copy" else answer(task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
+    if len(done) < len(questions): _write(folder, questions, done, ask, batch_size)
+    return score_run(folder, questions)
+
+def _profiles_for(m: Method, ids: Collection[str], profiles: Mapping[str, str] | None, seed: int) -> Mapping[str, str]:
+    if not m.profile: return {}
+    missing = next((i for i in ids if i not in (profiles or {})), None)
+    if missing is not None: raise BumpError(f"There is no profile for user {missing!r}; write them with --writer, or give a store that has all with --profiles.")
+    mine = {i: profiles[i] for i in ids}
+    return strangers(mine, seed) if m.profile == "shuffled" else mine
+
+def _open_folder(folder: Path, run: LampRun) -> Collection[str]: # ids that are done
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "run.json").exists():
+        before = json.loads((folder / "run.json").read_text())
+        for k, v in asdict(run).items():
+            if before.get(k) != v: raise BumpError(f"{folder} holds a run with {k}={before.get(k)!r}, now it is {v!r}; choose another output_dir.")
+    else: write_json(folder / "run.json", asdict(run))
+    done = read_predictions(folder).keys()
+    _keep_prompts(folder / "prompts.jsonl", done)
+    return done
+
+def read_predictions(folder: Path) -> dict[str, str]:
+    "The answers of a run by id; a last line that was cut off is dropped."
+    path = folder / "predictions.jsonl"
+    if not path.exists(): return {}
+    drop_cut_line(path)
+    with open(path, encoding="utf-8") as f: return {r["id"]: r["prediction"] for r in map(json.loads, f)}
+
+def _keep_prompts(path: Path, done: Collection[str]) -> None: # of a batch whose answers were lost
+    if not path.exists(): return
+    drop_cut_line(path)
+    aside = path.with_name(path.name + ".tmp")
+    with open(path, encoding="utf-8") as f, open(aside, "w", encoding="utf-8") as g: g.writelines(line for line in f if json.loads(line)["id"] in done)
+    aside.replace(path)
+
+def _write(folder: Path, questions: Questions, done: Collection[str], ask: Callable, batch_size: int) -> None:
     from tqdm import tqdm
-    with open(folder / "prompts.jsonl", "a", encoding="utf-8") as prompts, open(folder / "predictions.jsonl", "a", encoding="utf-8") as answers, tqdm(total=total, initial=total - len(todo), desc="questions", disable=None) as bar:
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
-            for q, (prompt, answer) in zip(batch, ask(batch)):
-                if answer is None: continue
-                prompts.write(json.dumps(dict(id=q.id, hash=hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest())) + "\n")
-                answers.write(json.dumps(dict(id=q.id, prediction=answer), ensure_ascii=False) + "\n")
-            for f in (prompts, answers): f.flush(); os.fsync(f.fileno())
+    todo = (q for q in questions if q.id not in done)
+    with open(folder / "prompts.jsonl", "a", encoding="utf-8") as prompts, open(folder / "predictions.jsonl", "a", encoding="utf-8") as answers, tqdm(total=len(questions), initial=len(done), desc="questions", disable=None) as bar:
+        while batch := list(islice(todo, batch_size)):
+            rows = [(q.id, prompt, reply) for q, (prompt, reply) in zip(batch, ask(batch)) if reply is not None]
+            _append(prompts, [dict(id=i, hash=hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()) for i, prompt, _ in rows]) # first, so that no answer is without its prompt
+            _append(answers, [dict(id=i, prediction=reply) for i, _, reply in rows])
             bar.update(len(batch))
+
+def _append(f, rows: Sequence[dict]) -> None:
+    f.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)); f.flush(); os.fsync(f.fileno())
 
 # %% ../nbs/12a_lamp_runs.ipynb #252c6a2b
 def bootstrap_metric(metric: str, values: np.ndarray, other: np.ndarray | None = None, seed: int = 0, n_resamples: int = 1000) -> Mean:
@@ -171,36 +187,43 @@ def bootstrap_metric(metric: str, values: np.ndarray, other: np.ndarray | None =
     resampled = [value(rng.integers(n, size=n)) for _ in range(n_resamples)]
     return Mean(value(np.arange(n)), *map(float, np.percentile(resampled, [2.5, 97.5])), n)
 
-def score_run(folder: str | Path, task: Task, questions: Sequence[Question]) -> dict:
+def score_run(folder: str | Path, questions: Questions) -> dict:
     "Score the answers of a run and write scores.json. Raises `BumpError` if answers are missing."
     answers, folder = read_predictions(Path(folder)), Path(folder)
-    missing = [q.id for q in questions if q.id not in answers]
+    missing = [i for i in questions.golds if i not in answers]
     if missing: raise BumpError(f"{folder}: {len(missing):,} of {len(questions):,} answers are missing (the first is {missing[0]!r}); run the same command again.")
     result = {**json.loads((folder / "run.json").read_text()), "scores": {}}
-    if questions[0].gold is not None: # those of the test split are not public
-        values = evaluate(task, [answers[q.id] for q in questions], [q.gold for q in questions], questions[0].labels)
+    if None not in questions.golds.values(): # those of the test split are not public
+        values = evaluate(questions.task, [answers[i] for i in questions.golds], list(questions.golds.values()), questions.labels)
         result["scores"] = {m: asdict(bootstrap_metric(m, v)) for m, v in values.items()}
         np.savez_compressed(folder / "values.npz", **values)
     write_json(folder / "scores.json", result)
     return result
 
 # %% ../nbs/12a_lamp_runs.ipynb #3efa2033
-def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> dict[str, dict[str, dict[str, Mean]]]: # task and metric → method → score and difference
+Table = dict[str, dict[str, dict[str, Mean]]] # task and metric → name of the run → score, and difference to the one that all are compared with
+
+def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Table:
     "Collect runs. Raises `BumpError` where a run has no scores, or two can't be compared."
     runs = [(Path(f), _scores(Path(f))) for f in folders]
-    table: dict[str, dict[str, dict[str, Mean]]] = {}
-    base = {r["task"]: (f, r) for f, r in runs if r["method"] == against}
-    if len({(r["task"], r["method"]) for _, r in runs}) < len(runs): raise BumpError("A method is there twice for one task; give each run once.")
-    for f, r in runs:
-        if not r["scores"]: raise BumpError(f"{f}: its answers are not public, so there is nothing to compare.")
+    if len({(r["task"], r["name"]) for _, r in runs}) < len(runs): raise BumpError("Two runs of a task have the same name; give each run once, and runs on different backbones different names (`bump lamp eval --name`).")
+    base = {r["task"]: (f, r) for f, r in runs if r["name"] == against}
+    table: Table = {}
+    for f, r in sorted(runs, key=lambda run: list(LAMP).index(run[1]["task"])):
         g, x = base.get(r["task"], (f, r))
-        differs = next((k for k in ("split", "n", "answers", "backbone", "backbone_revision") if r[k] != x[k] and not ("backbone" in k and "copy" in (r["method"], x["method"]))), None)
-        if differs: raise BumpError(f"{f} and {g} differ in {differs}; they can't be compared.")
-        values, other = _values(f), _values(base[r["task"]][0]) if r["task"] in base else {}
+        _check_same(f, r, g, x)
+        values, other = _values(f), _values(g) if r["task"] in base else {}
         for m, score in r["scores"].items():
             cell = dict(score=Mean(**score)) | (dict(difference=bootstrap_metric(m, values[m], other[m])) if other else {})
-            table.setdefault(f"{r['task']} {m}", {})[r["method"]] = cell
+            table.setdefault(f"{r['task']} {m}", {})[r["name"]] = cell
     return table
+
+def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
+    if not r["scores"]: raise BumpError(f"{f}: its answers are not public, so there is nothing to compare.")
+    same = ["split", "questions", "answers"]
+    if "copy" not in (r["method"], x["method"]) and r["name"] == r["method"]: same += ["backbone", "backbone_revision"]
+    differs = next((k for k in same if r[k] != x[k]), None)
+    if differs: raise BumpError(f"{f} and {g} differ in {differs.replace('_', ' ')}; they can't be compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}.")
 
 def _scores(folder: Path) -> dict:
     try: return json.loads((folder / "scores.json").read_text())
@@ -209,19 +232,38 @@ def _scores(folder: Path) -> dict:
 def _values(folder: Path) -> dict[str, np.ndarray]:
     with np.load(folder / "values.npz") as x: return dict(x)
 
-def show_table(table: Mapping[str, Mapping[str, Mapping[str, Mean]]], against: str = "zero_shot") -> None:
-    "Print a table for each task: a line for each method, a column for each metric."
-    from rich.table import Table
-    from bump.intrinsic import plain_console
-    for task in dict.fromkeys(name.split()[0] for name in table):
-        rows = {name.split()[1]: row for name, row in table.items() if name.split()[0] == task}
-        n = next(iter(next(iter(rows.values())).values()))["score"].n
-        t = Table()
-        for name in ("", *rows): t.add_column(name, justify="right" if name else "left", no_wrap=True)
-        for method in dict.fromkeys(m for row in rows.values() for m in row): t.add_row(method, *(_cell(row.get(method)) for row in rows.values()))
-        plain_console().print(f"{task}, {n:,} questions; mean [95% interval]; † differs from {against} (paired bootstrap)", t, sep="\n")
+def table_names(table: Table) -> list[str]:
+    "The names of the runs, in the order in which they came."
+    return list(dict.fromkeys(name for row in table.values() for name in row))
+
+def table_rows(table: Table) -> tuple[list[str], list[list[str]], list[list[str]]]: # columns; rows of ours; rows of the leaderboard
+    "The cells of a table as text."
+    ours = [[name, *(_cell(table[c].get(name)) for c in table)] for name in table_names(table)]
+    return list(table), ours, [[system, *(f"{row[c]:.3f}" for c in table)] for system, row in LEADERBOARD.items()]
 
 def _cell(cell: Mapping[str, Mean] | None) -> str:
     if cell is None: return ""
-    d = cell.get("difference")
-    return f"{cell['score']}" + (" †" if d is not None and (d.low > 0 or d.high < 0) else "")
+    d, s = cell.get("difference"), cell["score"]
+    return f"{s.mean:.3f}{'†' if d is not None and (d.low > 0 or d.high < 0) else ''} [{s.low:.3f}, {s.high:.3f}]"
+
+def caption(table: Table, against: str = "zero_shot") -> str:
+    "What a table shows, in a sentence."
+    ns = {c.split()[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
+    return f"Mean [95% interval], † differs from {against} (paired bootstrap); questions: {', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test split, by others."
+
+def show_table(table: Table, against: str = "zero_shot") -> None:
+    "Print a table: methods × metrics, and the public leaderboard beside it."
+    from rich.table import Table as RichTable
+    from rich.console import Console
+    columns, ours, public = table_rows(table)
+    t = RichTable(padding=(0, 0), pad_edge=False)
+    for name in ("", *columns): t.add_column(name.replace(" ", "\n"), justify="right" if name else "left", no_wrap=True)
+    for i, row in enumerate(ours): t.add_row(row[0], *(c.replace(" [", "\n[") for c in row[1:]), end_section=i == len(ours) - 1)
+    for row in public: t.add_row(f"({row[0]})", *row[1:])
+    Console(width=60 + 16 * len(columns), highlight=False, force_jupyter=False, markup=False).print(caption(table, against), t, sep="\n")
+
+def markdown_table(table: Table, against: str = "zero_shot") -> str:
+    "The same as Markdown."
+    columns, ours, public = table_rows(table)
+    rows = [["", *columns], ["---"] * (1 + len(columns)), *ours, *([f"({row[0]})", *row[1:]] for row in public)]
+    return caption(table, against) + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -47,11 +47,14 @@ def _hub_snapshot(name: str, revision: str | None) -> Path:
 # %% ../nbs/03_models.ipynb #70c05c1c
 @dataclass
 class LoadedModel:
-    "A causal LM with its tokenizer and provenance."
-    model: Any     # a transformers `PreTrainedModel` in eval mode
+    "A language model with its tokenizer and provenance."
+    model: Any     # a transformers `PreTrainedModel` in eval mode, causal or encoder-decoder
     tokenizer: Any # padding on the left
     name: str
     revision: str
+
+    @property
+    def is_encoder_decoder(self) -> bool: return self.model.config.is_encoder_decoder
 
     @property
     def context(self) -> int: # tokens that the model can read
@@ -87,11 +90,14 @@ def load_model(
 def is_adapter(folder: Path) -> bool: return (folder / "adapter_config.json").exists()
 
 def _read_model(folder: Path, dtype: str):
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     if not any(folder.glob("*.safetensors")): raise BumpError(f"{folder}: there are no .safetensors weights here (other formats are not loaded, they can run code).")
     if is_adapter(folder): return _read_adapter(folder, dtype)
-    try: return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as e: raise BumpError(f"{folder}: can't be loaded as a causal language model ({str(e).splitlines()[0]}).") from e
+    safe = dict(trust_remote_code=False, local_files_only=True)
+    try:
+        kind = AutoModelForSeq2SeqLM if AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder else AutoModelForCausalLM
+        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
+    except (OSError, ValueError, KeyError) as e: raise BumpError(f"{folder}: can't be loaded as a language model ({str(e).splitlines()[0]}).") from e
 
 def _read_adapter(folder: Path, dtype: str):
     from peft import PeftModel

@@ -20,7 +20,8 @@ from .pools import Pool, backward_rankings, draw_block_pools, draw_pool, false_n
 
 # %% auto #0
 __all__ = ['Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts',
-           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'BumpReward', 'judge_counts', 'reward_metrics']
+           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'from_all', 'to_samples', 'BumpReward',
+           'judge_counts', 'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #43ae636f
 @dataclass(frozen=True)
@@ -142,16 +143,26 @@ def gather_batch(samples: Sequence[Sample], likeness: Likeness | None = None) ->
     from accelerate import PartialState
     rank = PartialState().process_index
     batch, mine = Batch(likeness=likeness), []
-    for owner, s in _gather([(rank, s) for s in samples]):
+    for owner, s in from_all([(rank, s) for s in samples]):
         group = batch.profiles.setdefault(s.user_id, [])
         batch.held_out[s.user_id] = s.held_out
         if owner == rank: mine.append((s.user_id, len(group)))
         group.append(s.profile)
     return batch, mine
 
-def _gather(items: list) -> list: # from all processes, in rank order
+def from_all(items: list) -> list:
+    "The items of all processes, in rank order."
     from accelerate.utils import gather_object
     return gather_object(items)
+
+def to_samples(completions, completion_ids, user_id, held_out, prompts, max_completion_length: int | None) -> list[Sample]:
+    "What TRL hands to a reward function, row by row."
+    read = [_text(p) for p in prompts or [""] * len(completions)]
+    return [Sample(u, list(h), _text(c), len(ids), len(ids) == max_completion_length, copied_share(_text(c), p))
+            for u, h, c, ids, p in zip(user_id, held_out, completions, completion_ids, read)]
+
+def _text(messages) -> str: # TRL hands chats over as messages; the last one is what we want of completions and of prompts
+    return (messages if isinstance(messages, str) else messages[-1]["content"]).strip()
 
 # %% ../nbs/07_reward.ipynb #b75e27f0
 class BumpReward:
@@ -170,16 +181,14 @@ class BumpReward:
         self.seconds: dict[str, float] = {}               # what the latest step took, by part
 
     def __call__(self, completions, completion_ids, user_id, held_out, prompts=None, trainer_state=None, log_metric=None, **_) -> list[float | None]:
-        step, read = trainer_state.global_step if trainer_state else 0, [_text(p) for p in prompts or [""] * len(completions)]
-        samples = [Sample(u, list(h), _text(c), len(ids), len(ids) == self.max_completion_length, copied_share(_text(c), p))
-                   for u, h, c, ids, p in zip(user_id, held_out, completions, completion_ids, read)]
+        step, samples = trainer_state.global_step if trainer_state else 0, to_samples(completions, completion_ids, user_id, held_out, prompts, self.max_completion_length)
         batch, mine = gather_batch(samples, self.likeness)
         before = judge_counts(self.judge)
         parts = list(score_batch(batch, self.judge, self.settings, step, mine, self.seconds).values())
         rewards = [total_reward(p, s.n_tokens, self.settings) for p, s in zip(parts, samples)]
         _refuse_infinite(rewards, samples, step)
-        self.last = _gather(list(zip(samples, parts, rewards)))
-        spent = _gather([{k: n - before[k] for k, n in judge_counts(self.judge).items()}])
+        self.last = from_all(list(zip(samples, parts, rewards)))
+        spent = from_all([{k: n - before[k] for k, n in judge_counts(self.judge).items()}])
         if log_metric:
             for name, value in reward_metrics(self.last, self.settings).items(): log_metric(name, value)
             for k in before: log_metric(f"bump/judge_{k}", sum(process[k] for process in spent))
@@ -190,9 +199,6 @@ JUDGE_COUNTS = dict(prompts="prompts", prefill="prefill_tokens", cached="cached_
 def judge_counts(judge: Judge) -> dict[str, int]:
     "What a judge has computed so far, by the names of the metrics; nothing for judges that run on no engine."
     return {name: judge.engine.counts[k] for k, name in JUDGE_COUNTS.items()} if hasattr(judge, "engine") else {}
-
-def _text(messages) -> str: # TRL hands chats over as messages; the last one is what we want of completions and of prompts
-    return (messages if isinstance(messages, str) else messages[-1]["content"]).strip()
 
 def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: int) -> None:
     bad = next((s for s, r in zip(samples, rewards) if np.isinf(r)), None)
