@@ -40,8 +40,8 @@ test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in proc
 
 # Notebooks must be clean and their export must change nothing.
 clean-check: $(VENV)/.installed-dev
-	@before=$$(cat nbs/*.ipynb bump/*.py | sha256sum); $(BIN)/nbdev_clean && $(BIN)/nbdev_export && \
-	after=$$(cat nbs/*.ipynb bump/*.py | sha256sum); \
+	@before=$$(cat nbs/*.ipynb nbs/*/*.ipynb bump/*.py | sha256sum); $(BIN)/nbdev_clean && $(BIN)/nbdev_export && \
+	after=$$(cat nbs/*.ipynb nbs/*/*.ipynb bump/*.py | sha256sum); \
 	[ "$$before" = "$$after" ] || { echo "notebooks were not clean or not exported; nbdev_clean and nbdev_export have done it now: commit the result"; exit 1; }
 
 lab: $(VENV)/.installed-dev ## JupyterLab on the notebooks

@@ -15,8 +15,8 @@ from .judges import JudgeFlags
 # %% auto #0
 __all__ = ['COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',
            'last_reward', 'ProfileFlags', 'profile_command', 'ScoreFlags', 'score_command', 'AuditFlags',
-           'audit_command', 'LampFlags', 'lamp_command', 'lamp_table_command', 'QuickstartFlags', 'free_folder',
-           'quickstart', 'quick_config', 'EmbeddedFlags', 'embedded_command', 'usage', 'main']
+           'audit_command', 'lamp_command', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config',
+           'EmbeddedFlags', 'embedded_command', 'usage', 'main']
 
 # %% ../nbs/14_cli.ipynb #a5f3accf
 def _flag(default, help: str): return field(default=default, metadata={"help": help})
@@ -194,63 +194,10 @@ def audit_command(argv: list[str]) -> int: # exit code: 1 if there are findings
 
 
 # %% ../nbs/14_cli.ipynb #85407b8e
-@dataclass
-class LampFlags:
-    data: str | None = _flag(None, "Folder with LaMP's files: DIR/LaMP_7/dev_questions.json and dev_outputs.json.")
-    task: str | None = _flag(None, "The task: 1, 2, 3, 4, 5 or 7.")
-    split: str = _flag("dev", "train, dev or test (whose answers are not public).")
-    method: str = _flag("none", "none, copy, recent:K, bm25:K, a profile (zero_shot, bump, bump_plus, labelled, api, shuffled), or both, like bump+bm25:4.")
-    backbone: str = _flag("embedded", "The model that answers: a folder, a hub id, embedded, vllm:MODEL or http://host:port/v1#model.")
-    profiles: str | None = _flag(None, "A store of profiles by question id; default: written by --writer into output_dir.")
-    writer: str = _flag("embedded", "The writer of profiles, named like the backbone; zero_shot means an untrained one.")
-    tokenizer: str | None = _flag(None, "For models behind a server: the model whose tokenizer counts tokens.")
-    output_dir: str | None = _flag(None, "Folder of the run: predictions.jsonl, scores.json, and what the run was.")
-    limit: int | None = _flag(None, "Only the first so many questions.")
-    answers: str = _flag("labels", "Choice tasks: the likeliest of the labels, or text as the model writes it.")
-    max_prompt_tokens: int = _flag(1024, "Token budget of a prompt; records are dropped first.")
-    max_new_tokens: int = _flag(64, "Longest answer in tokens.")
-    batch_size: int = _flag(64, "Questions answered at once.")
-    seed: int = _flag(0, "Seed of the strangers and of the intervals.")
-
 def lamp_command(argv: list[str]) -> None:
-    "Evaluate on LaMP, or compare evaluations."
-    if argv[:1] == ["table"]: return lamp_table_command(argv[1:])
-    if argv[:1] != ["eval"]: raise BumpError("The command is `bump lamp eval --task 7 --data DIR --method none --output_dir OUT` or `bump lamp table OUT …`.")
-    (flags,) = parse(argv[1:], LampFlags)
-    for name in ("task", "data", "output_dir"):
-        if not getattr(flags, name): raise BumpError(f"What is the {name.replace('_dir', ' folder')}? Give --{name}.")
-    from bump.lamp import find_task, read_questions
-    from bump.lamp_runs import parse_method, run_lamp
-    task, method = find_task(flags.task), parse_method(flags.method)
-    questions = read_questions(flags.data, task, flags.split, flags.limit)
-    profiles = _lamp_profiles(flags, questions) if method.profile else None
-    backbone = None if flags.method == "copy" else _lamp_engine(flags, flags.backbone, flags.max_new_tokens)
-    result = run_lamp(task, questions, flags.method, backbone, flags.output_dir, flags.split, profiles, flags.answers, flags.max_prompt_tokens, flags.max_new_tokens, flags.batch_size, flags.seed)
-    print(f"{task.name} {flags.split}, {flags.method}, {len(questions):,} questions: " + ("; ".join(f"{m} {s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for m, s in result["scores"].items()) or "answers are not public, predictions are in the folder"))
-
-def _lamp_engine(flags: LampFlags, spec: str, max_new_tokens: int):
-    from bump.engines import EngineSettings, make_engine
-    from bump.models import load_tokenizer, model_folder
-    engine = make_engine(spec, EngineSettings(gpu_memory=0.9, max_model_len=flags.max_prompt_tokens + max_new_tokens))
-    if engine.tokenizer is None:
-        if not flags.tokenizer: raise BumpError(f"{spec}: whose tokenizer counts the tokens of a prompt for this server? Name a model with --tokenizer.")
-        engine.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
-    return engine
-
-def _lamp_profiles(flags: LampFlags, questions) -> dict[str, str]:
-    from bump.profiles import read_store, write_store
-    store = Path(flags.profiles or Path(flags.output_dir, "profiles.jsonl"))
-    if not flags.profiles:
-        users = [q.user() for q in questions if q.records]
-        write_store(users, _lamp_engine(flags, flags.writer, 256), store, max_prompt_tokens=flags.max_prompt_tokens, batch_size=flags.batch_size)
-    profiles = {u: p.profile for u, p in read_store(store).items()} if store.exists() else {}
-    return profiles | {q.id: "" for q in questions if not q.records} # nobody can describe a person without records
-
-def lamp_table_command(folders: list[str]) -> None:
-    if not folders: raise BumpError("Which runs? Give their folders: `bump lamp table OUT1 OUT2 …`.")
-    from bump.lamp_runs import lamp_table, show_table
-    show_table(lamp_table(folders))
-
+    "The LaMP benchmark."
+    from bump.lamp_cli import run_lamp_command # a page of its own, after this one
+    run_lamp_command(argv)
 
 # %% ../nbs/14_cli.ipynb #8dda03c1
 @dataclass
@@ -344,7 +291,7 @@ COMMANDS = {
     "profile": (profile_command, "write profiles for the users of a log"),
     "score": (score_command, "score profiles on held-out records"),
     "audit": (audit_command, "what profiles leak: identifiers, copied text, other users' text"),
-    "lamp": (lamp_command, "evaluate on the LaMP benchmark, and compare runs"),
+    "lamp": (lamp_command, "the LaMP benchmark: files, logs, opponents, evaluations, tables"),
     "embedded": (embedded_command, "build the embedded model again"),
     "quickstart": (quickstart, "see it all on a synthetic world, offline"),
 }

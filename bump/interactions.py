@@ -225,9 +225,11 @@ def json_list(path: Path) -> list:
 FILE_READERS = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet, ".json": read_lamp}
 
 def read_lamp_folder(path: Path) -> Rows:
-    "All questions files of a LaMP task folder, train before dev before test."
-    for split in ("train", "dev", "test"):
-        if (file := path / f"{split}_questions.json").exists(): yield from read_lamp(file)
+    "All questions files of a LaMP task folder, train before dev before test; where there are several, ids carry the split, since the same id may mean two people."
+    splits = [s for s in ("train", "dev", "test") if (path / f"{s}_questions.json").exists()]
+    for split in splits:
+        for where, row in read_lamp(path / f"{split}_questions.json"):
+            yield where, {**row, "user_id": f"{split}/{row['user_id']}"} if len(splits) > 1 and isinstance(row, dict) else row
 
 def find_reader(path: Path):
     "The reader for a file or folder. Raises `BumpError` where the format is unknown."

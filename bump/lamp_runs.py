@@ -5,7 +5,7 @@
 # %% ../nbs/12a_lamp_runs.ipynb #286d3ffd
 from __future__ import annotations
 
-import hashlib, json, os
+import hashlib, json, os, sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from .profiles import drop_cut_line
 # %% auto #0
 __all__ = ['PROFILES', 'Asked', 'Table', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'answer', 'LampRun',
            'run_lamp', 'read_predictions', 'bootstrap_metric', 'score_run', 'lamp_table', 'table_names', 'table_rows',
-           'caption', 'show_table', 'markdown_table']
+           'caption', 'show_table', 'markdown_table', 'table_json', 'plot_gains', 'plot_reward_and_metric']
 
 # %% ../nbs/12a_lamp_runs.ipynb #7099ceca
 PROFILES = ("zero_shot", "bump", "bump_plus", "labelled", "api", "shuffled")
@@ -260,10 +260,45 @@ def show_table(table: Table, against: str = "zero_shot") -> None:
     for name in ("", *columns): t.add_column(name.replace(" ", "\n"), justify="right" if name else "left", no_wrap=True)
     for i, row in enumerate(ours): t.add_row(row[0], *(c.replace(" [", "\n[") for c in row[1:]), end_section=i == len(ours) - 1)
     for row in public: t.add_row(f"({row[0]})", *row[1:])
-    Console(width=60 + 16 * len(columns), highlight=False, force_jupyter=False, markup=False).print(caption(table, against), t, sep="\n")
+    Console(width=max(160, 60 + 16 * len(columns)), highlight=False, markup=False, force_jupyter=False, force_terminal=sys.stdout.isatty()).print(caption(table, against), t, sep="\n")
 
 def markdown_table(table: Table, against: str = "zero_shot") -> str:
     "The same as Markdown."
     columns, ours, public = table_rows(table)
     rows = [["", *columns], ["---"] * (1 + len(columns)), *ours, *([f"({row[0]})", *row[1:]] for row in public)]
     return caption(table, against) + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+# %% ../nbs/12a_lamp_runs.ipynb #90e8d3c7
+def table_json(table: Table) -> dict:
+    "A table of plain numbers."
+    return {column: {name: {k: asdict(m) for k, m in cell.items()} for name, cell in row.items()} for column, row in table.items()}
+
+def plot_gains(table: Table, against: str = "zero_shot"): # a matplotlib figure
+    "Heat map of the gains. Raises `BumpError` where no task has the run to compare with."
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    columns, names = [c for c in table if against in table[c]], [n for n in table_names(table) if n != against]
+    if not columns or not names: raise BumpError(f"There is nothing to compare: the runs must hold {against!r} and another one of the same task.")
+    gains, text = np.full((len(names), len(columns)), np.nan), np.full((len(names), len(columns)), "", dtype=object)
+    for j, c in enumerate(columns):
+        sign, base = -1 if c.split()[1] in LOWER_IS_BETTER else 1, abs(table[c][against]["score"].mean)
+        for i, n in enumerate(names):
+            if n not in table[c]: continue
+            d = table[c][n]["difference"]
+            gains[i, j], text[i, j] = sign * d.mean / max(base, 1e-9), f"{d.mean:+.3f}{'†' if d.low > 0 or d.high < 0 else ''}"
+    fig, ax = plt.subplots(figsize=(2 + 0.9 * len(columns), 1 + 0.38 * len(names)))
+    sns.heatmap(gains, annot=text, fmt="", cmap="RdBu", center=0, vmin=-1, vmax=1, xticklabels=[c.replace(" ", "\n") for c in columns], yticklabels=names, annot_kws=dict(fontsize=7), cbar_kws=dict(label=f"gain over {against}"), linewidths=0.5, ax=ax)
+    ax.tick_params(axis="x", rotation=0, labelsize=7); ax.tick_params(axis="y", rotation=0, labelsize=8)
+    return fig
+
+# %% ../nbs/12a_lamp_runs.ipynb #017c4641
+def plot_reward_and_metric(points: Sequence[Mapping], metric: str, chance: float, ax=None): # a matplotlib axes
+    "Points with `step`, `reward` and `metric`, the last two as [mean, low, high]."
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(3.4, 2.8))[1]
+    x, y = (np.array([p[k] for p in points]) for k in ("reward", metric))
+    ax.errorbar(x[:, 0], y[:, 0], xerr=np.abs(x[:, 1:] - x[:, :1]).T, yerr=np.abs(y[:, 1:] - y[:, :1]).T, fmt="o-", ms=4, lw=0.8, elinewidth=0.5)
+    for p in points: ax.annotate(p["step"], (p["reward"][0], p[metric][0]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    ax.axvline(chance, ls="--", c="gray", lw=0.8)
+    ax.set(xlabel="reward (dashed: chance)", ylabel=metric + (" (lower is better)" if metric in LOWER_IS_BETTER else ""))
+    return ax

@@ -127,10 +127,12 @@ class BackboneConfig(SFTConfig):
         self.disable_tqdm = True # the bar is ours
         super().__post_init__()
 
-def sft_rows(task: Task, questions: Sequence[Question], method: str, profiles: Mapping[str, str], tokenizer, settings: AnswerSettings = AnswerSettings()) -> list[dict]: # input_ids, and labels that are -100 on the prompt
-    "The prompts of `answer` with the right answers behind. Raises `BumpError` for a user without a profile."
-    m, rows = parse_method(method), []
-    missing = next((q.id for q in questions if m.profile and q.id not in profiles), None)
+def sft_rows(task: Task, questions: Sequence[Question], methods: str, profiles: Mapping[str, str], tokenizer, settings: AnswerSettings = AnswerSettings()) -> list[dict]: # input_ids, and labels that are -100 on the prompt
+    "The prompts of `answer` with the right answers behind, by each of the methods. Raises `BumpError` for a user without a profile."
+    return [row for name in methods.split(",") for row in _rows_of(task, questions, parse_method(name.strip()), profiles, tokenizer, settings)]
+
+def _rows_of(task: Task, questions: Sequence[Question], m: Method, profiles: Mapping[str, str], tokenizer, settings: AnswerSettings) -> list[dict]:
+    missing, rows = next((q.id for q in questions if m.profile and q.id not in profiles), None), []
     if missing is not None: raise BumpError(f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for the log of `bump lamp logs`.")
     said = dict(zip(task.labels, task.says))
     for q in questions:
@@ -142,7 +144,7 @@ def sft_rows(task: Task, questions: Sequence[Question], method: str, profiles: M
 def tune_backbone(
     task: Task,
     questions: Sequence[Question],  # with right answers, as `training_questions` gives them
-    method: str,                    # what the prompts hold, as in `bump lamp eval`
+    methods: str,                   # what the prompts hold, as in `bump lamp eval`; several, with commas: each question once with each
     profiles: Mapping[str, str],    # question id → profile
     backbone: str,                  # a causal model by name
     config: BackboneConfig,
@@ -153,12 +155,12 @@ def tune_backbone(
     from peft import LoraConfig
     from trl import SFTTrainer
     lm = _load_backbone(backbone, config)
-    rows = sft_rows(task, questions, method, profiles, lm.tokenizer, settings)
+    rows = sft_rows(task, questions, methods, profiles, lm.tokenizer, settings)
     if config.learning_rate is None: config.learning_rate = 5e-3 if lm.model.num_parameters() < 50e6 else 2e-4
     config.max_length = settings.max_prompt_tokens + settings.max_new_tokens + 1
     folder = Path(config.output_dir)
     checkpoint = _open_tuning(folder, config, dict(
-        task=task.name, method=method, backbone=lm.name, backbone_revision=lm.revision, rows=len(rows), data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
+        task=task.name, methods=methods, backbone=lm.name, backbone_revision=lm.revision, rows=len(rows), data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
         learning_rate=config.learning_rate, num_train_epochs=config.num_train_epochs, max_steps=config.max_steps, per_device_train_batch_size=config.per_device_train_batch_size, lora_r=config.lora_r, lora_alpha=config.lora_alpha, seed=config.seed))
     lora = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(lm.model.train(), config, train_dataset=Dataset.from_list(rows), processing_class=lm.tokenizer, peft_config=lora, callbacks=[_tuning_log(folder)])
@@ -202,6 +204,6 @@ def _tuning_log(folder: Path):
             if state.is_world_process_zero: keep_until(folder / "metrics.jsonl", state.global_step)
         def on_step_end(self, args, state, control, **_): self.bar.update(1)
         def on_log(self, args, state, control, logs=None, **_):
-            if "loss" in (logs or {}) and state.is_world_process_zero: append_line(folder / "metrics.jsonl", dict(step=state.global_step, **logs))
+            if "loss" in (logs or {}) and state.is_world_process_zero: append_line(folder / "metrics.jsonl", dict(step=state.global_step, **{k: v for k, v in logs.items() if k != "num_tokens"})) # TRL counts tokens since the start of the process
         def on_train_end(self, *_, **__): self.bar.close()
     return TuningLog()

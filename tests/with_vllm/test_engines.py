@@ -81,3 +81,17 @@ def test_command_line_writes_scores_and_trains_with_a_server(server, tmp_path):
 
 def test_make_engine_knows_vllm(server):
     assert make_engine(f"{server.root}/v1").name == f"{server.root}/v1#embedded"
+
+
+def test_lamp_with_a_server_as_writer_and_backbone(server, tmp_path):
+    "`--method api`: profiles and answers by a model behind an OpenAI-compatible server are those of the same model in this process."
+    from bump.lamp import save_lamp_world
+    save_lamp_world(make_world(WorldConfig(n_users=40, seed=6)), tmp_path / "data")
+    url = f"{server.root}/v1#embedded"
+    for name, models in dict(server=["--writer", url, "--backbone", url, "--tokenizer", "embedded"], here=[]).items():
+        for task in ("3", "7"):
+            command = ["lamp", "eval", "--task", task, "--data", str(tmp_path / "data"), "--method", "api", "--max_new_tokens", "40", "--answer_tokens", "24", *models, "--output_dir", str(tmp_path / name / task)]
+            subprocess.run([sys.executable, "-m", "bump", *command], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    for task in ("3", "7"):
+        answers = [{r["id"]: r["prediction"] for r in map(json.loads, (tmp_path / name / task / "predictions.jsonl").read_text().splitlines())} for name in ("server", "here")]
+        assert len(answers[0]) == 40 and sum(answers[0][i] == answers[1][i] for i in answers[0]) >= 38 # two probabilities may be equal to the last bit of float32
