@@ -8,7 +8,7 @@ python benchmarks/lamp.py scale
 What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks collects. --api is
 a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server --model bump/weights --served-model-name embedded …).
 """
-import argparse, json, os, subprocess, sys, tempfile, time
+import argparse, json, logging, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ def world(a) -> None:
     rewards = {f"{name} {kind}": [round(float(np.mean(x)), 3) for x in (r[:5], r[-5:])] for name in LAMP for kind in ("bump", "bump_plus", "labelled") if (f := folder / name / kind / "metrics.jsonl").exists() for r in [[json.loads(line)["reward"] for line in f.read_text().splitlines()]]}
     write_result("lamp_world", dict(
         n_train=N_TRAIN, n=len(truth) - N_TRAIN, world_seed=WORLD.seed, seed=0, writer=WRITER, grpo=GRPO["world"], bump_plus=PLUS, backbone=f"embedded, LoRA on {TUNING} with true descriptions", rewards_first_and_last_5_steps=rewards,
-        frozen=cells(tables[0]), sft=cells(tables[1]), runs=[str(r.relative_to(folder)) for r in runs]))
+        frozen=cells(tables[0]), sft=cells(tables[1]), right_against_stranger=cells(lamp_table([r for r in frozen if r.name in ("bump", "shuffled")], against="shuffled")), runs=[str(r.relative_to(folder)) for r in runs]))
 
 
 def checkpoint_points(folder: Path, data: Path, name: str) -> list[dict]:
@@ -230,6 +230,7 @@ def main() -> None:
     a = parser.parse_args()
     if a.what != "scale" and not a.output_dir: parser.error("where to? give --output_dir")
     transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
+    logging.getLogger("bm25s").disabled = True # it sets its own level to debug
     dict(world=world, checkpoints=checkpoint_curves, real=real, scale=scale)[a.what](a)
 
 

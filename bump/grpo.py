@@ -85,6 +85,7 @@ class BumpConfig(JudgeFlags, GRPOConfig):
         if self.gradient_checkpointing is None: self.gradient_checkpointing = gpu
         self.dataloader_pin_memory = self.dataloader_pin_memory and gpu
         self.disable_tqdm = True # the bar is ours
+        if self.use_vllm and self.vllm_max_model_length is None: self.vllm_max_model_length = self.max_prompt_tokens + self.max_completion_length # else vLLM reserves memory for the model's whole context
         super().__post_init__()
         if self.generation_batch_size != self.users_per_step * self.num_generations: raise BumpError("steps_per_generation and generation_batch_size follow from users_per_step and num_generations; leave them out.")
         self._check_saving()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .interactions import BumpError, Interaction, User, lamp_text
+from .interactions import BadRecord, BumpError, Interaction, User, lamp_text
 from .prompts import RECORD, TASK_SYSTEM, TASKS, encode, quoted, shorten
 
 # %% auto #0
@@ -36,12 +36,12 @@ class Task:
 LAMP = {t.name: t for t in (
     Task("LaMP_1", re.compile(r'title "(.*?)", which reference is related.*?\[1\]: "(.*?)"\s*\[2\]: "(.*)"', re.S), "{0} [A] {1} [B] {2}",
          "The input is the title of a paper by the person, and two others, [A] and [B]. Which of the two does the person cite? Answer with the identifier only.", ("accuracy",), ("[1]", "[2]"), ("A", "B")),
-    Task("LaMP_2", re.compile(r"tags: \[(.*?)\] description: (.*)", re.S), "{1}",
+    Task("LaMP_2", re.compile(r"tags: \[(.*?)\] description:\s*(.*)", re.S), "{1}",
          "Which tag does the person give this film? The tags are {labels}. Answer with the tag only.", ("accuracy", "macro_f1")),
-    Task("LaMP_3", re.compile(r"review: (.*)", re.S), "{0}", TASKS["rating"], ("mae", "rmse"), ("1", "2", "3", "4", "5"), ("1", "2", "3", "4", "5")),
-    Task("LaMP_4", re.compile(r"article: (.*)", re.S), "{0}", "Write the headline that the person gives this article.", ("rouge1", "rougeL")),
-    Task("LaMP_5", re.compile(r"paper: (.*)", re.S), "{0}", "Write the title that the person gives the paper with this abstract.", ("rouge1", "rougeL")),
-    Task("LaMP_7", re.compile(r"after it: (.*)", re.S), "{0}", TASKS["rewrite"], ("rouge1", "rougeL")))}
+    Task("LaMP_3", re.compile(r"review:\s*(.*)", re.S), "{0}", TASKS["rating"], ("mae", "rmse"), ("1", "2", "3", "4", "5"), ("1", "2", "3", "4", "5")),
+    Task("LaMP_4", re.compile(r"article:\s*(.*)", re.S), "{0}", "Write the headline that the person gives this article.", ("rouge1", "rougeL")),
+    Task("LaMP_5", re.compile(r"paper:\s*(.*)", re.S), "{0}", "Write the title that the person gives the paper with this abstract.", ("rouge1", "rougeL")),
+    Task("LaMP_7", re.compile(r"after it:\s*(.*)", re.S), "{0}", TASKS["rewrite"], ("rouge1", "rougeL")))}
 
 def find_task(name: str) -> Task: # "7" or "LaMP_7"
     task = LAMP.get(name if name.startswith("LaMP") else f"LaMP_{name}")
@@ -58,6 +58,7 @@ class Question:
     records: tuple[str, ...]    # the user's history, oldest first
     labels: tuple[str, ...]     # possible answers; empty for texts
     gold: str | None            # the right answer, None where it is not public
+    person: str = ""            # who it is about: the `user_id` where the file has one, else the question's id
 
     def user(self) -> User: return User(self.id, tuple(Interaction(r) for r in self.records), ())
 
@@ -81,12 +82,13 @@ class Questions:
     def _check(self):
         self.golds: dict[str, str | None] = {} # by question id, in the order of the file
         self.labels: tuple[str, ...] = ()      # of all questions
+        self.people: dict[str, str] = {}       # question id → person
         h = hashlib.blake2b(digest_size=8)
         for n, q in enumerate(self, 1):
             if q.id in self.golds: raise BumpError(f"{self.path}: question {n}: the id {q.id!r} is there twice; remove one.")
-            self.golds[q.id] = q.gold
+            self.golds[q.id], self.people[q.id] = q.gold, q.person
             if q.labels != self.labels: self.labels = tuple(dict.fromkeys(self.labels + q.labels))
-            h.update(json.dumps(astuple(q)).encode())
+            h.update(json.dumps(astuple(q)[:6]).encode()) # all but the person
         if not self.golds: raise BumpError(f"{self.path}: there is no question in it.")
         self.fingerprint = h.hexdigest() # equal only for equal questions
 
@@ -96,7 +98,7 @@ class Questions:
         for q, _ in self.with_entries(): yield q
 
     def with_entries(self) -> Iterator[tuple[Question, list[dict]]]:
-        "Each question with the entries of its history as they stand in the file, oldest first."
+        "Each question with the entries of its history as they stand in the file, oldest first; those without any text are left out."
         for n, row in enumerate(_stream(self.path), 1):
             yield _question(row, f"{self.path}: question {n}", self.task, self._answers)
             if n == self.limit: return
@@ -135,9 +137,15 @@ def _question(row: dict, where: str, task: Task, golds: Mapping[str, str] | None
     if golds is not None and id not in golds: raise BumpError(f"{where} (id {id}): there is no right answer with this id; is the outputs file that of another split?")
     labels, gold = task.labels or (tuple(t.strip() for t in match[1].split(",")) if task.name == "LaMP_2" else ()), golds[id] if golds else None
     if labels and gold is not None and gold.strip() not in labels: raise BumpError(f"{where} (id {id}): the right answer {gold!r} is none of {', '.join(labels)}.")
-    profile = sorted(profile, key=_date)
-    records = [lamp_text(e, f"{where}, profile entry {n}") for n, e in enumerate(profile, 1)]
-    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(records), labels, gold), profile
+    read = [(e, t) for n, e in enumerate(profile, 1) if (t := _text_of(e, f"{where}, profile entry {n}"))]
+    read.sort(key=lambda pair: _date(pair[0]))
+    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(t for _, t in read), labels, gold, str(row.get("user_id", id))), [e for e, _ in read]
+
+def _text_of(entry, where: str) -> str | None: # None where there is no text
+    try: return lamp_text(entry, where)
+    except BadRecord as e:
+        if e.reason == "the text is empty": return None
+        raise
 
 def _date(entry) -> str: return str(entry.get("date", "")) if isinstance(entry, dict) else "" # the time-based split has one
 
@@ -156,22 +164,25 @@ LAMP_VERSION = hashlib.blake2b("\0".join([TASK_SYSTEM, LAMP_USER, RECORD, *(s fo
 
 def fit_prompt(task: Task, q: Question, profile: str, records: Sequence[str], tokenizer, max_tokens: int) -> list[dict[str, str]]:
     "`lamp_messages` within `max_tokens`. Raises `BumpError` where not even the frame fits."
-    def size(*a): return len(encode(tokenizer, lamp_messages(task, *a)))
+    def size(q, profile, records=()): return len(encode(tokenizer, lamp_messages(task, q, profile, records)))
     records = list(records)
     while records and size(q, profile, records) > max_tokens: records.pop()
     if size(q, profile, records) <= max_tokens: return lamp_messages(task, q, profile, records)
-    room = max_tokens - size(replace(q, parts=("",) * len(q.parts)), "", records)
-    if room < 16: raise BumpError(f"max_prompt_tokens={max_tokens} leaves no room for the input of {task.name}; raise it.")
-    if size(q, profile, records) > max_tokens: profile = shorten(profile, tokenizer, max(2, room // 2))
-    return lamp_messages(task, _shortened(q, max(range(len(q.parts)), key=lambda i: len(q.parts[i]) if f"{{{i}}}" in task.layout else -1), tokenizer, lambda q: size(q, profile, records) - max_tokens), profile, records)
+    bare = replace(q, parts=("",) * len(q.parts))
+    room = max_tokens - size(bare, "")
+    if room < 16: raise BumpError(f"A budget of {max_tokens} tokens leaves no room for the input of {task.name} (question {q.id}); raise it.")
+    least, keep = max(2, room // 2), room - (size(q, "") - size(bare, "")) # the profile gets what the input leaves, and at least half
+    profile = _cut(lambda n: shorten(profile, tokenizer, n), lambda p: size(q, p) <= max_tokens, max(least, keep), least)
+    share = (max_tokens - size(bare, profile)) // max(1, task.layout.count("{"))
+    q = _cut(lambda n: replace(q, parts=tuple(shorten(p, tokenizer, n) for p in q.parts)), lambda q: size(q, profile) <= max_tokens, share, 2)
+    if size(q, profile) > max_tokens: raise BumpError(f"The input of question {q.id} does not fit into {max_tokens} tokens; raise the budget.")
+    return lamp_messages(task, q, profile)
 
-def _shortened(q: Question, part: int, tokenizer, over: Callable[[Question], int]) -> Question:
-    "`q` with a part cut until it is not `over` any more."
-    whole, keep = q.parts[part], len(tokenizer(q.parts[part], add_special_tokens=False)["input_ids"])
-    while (excess := over(q)) > 0 and keep > 2:
-        keep = max(2, keep - excess)
-        q = replace(q, parts=tuple(shorten(whole, tokenizer, keep) if i == part else p for i, p in enumerate(q.parts)))
-    return q
+def _cut(cut: Callable[[int], object], fits: Callable[[object], bool], n: int, least: int):
+    "Cut to `n` tokens, and fewer until it fits, but not below `least`."
+    n = max(n, least)
+    while not fits(out := cut(n)) and n > least: n = max(least, n - max(1, n // 32))
+    return out
 
 # %% ../nbs/12_lamp.ipynb #5d76685d
 def evaluate(task: Task, predictions: Sequence[str], golds: Sequence[str], labels: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -179,7 +190,7 @@ def evaluate(task: Task, predictions: Sequence[str], golds: Sequence[str], label
     pairs = [(p.strip(), g.strip()) for p, g in zip(predictions, golds, strict=True)]
     if "accuracy" in task.metrics:
         number = {x: n for n, x in enumerate(labels or sorted({g for _, g in pairs}))}
-        answers = np.array([(number.get(p, -1), number[g]) for p, g in pairs], float)
+        answers = np.array([(number.get(p, -1), number[g], len(number)) for p, g in pairs], float)
         return {m: answers if m == "macro_f1" else (answers[:, 0] == answers[:, 1]).astype(float) for m in task.metrics}
     if "mae" in task.metrics:
         errors = np.array([abs(_mark(p, float(g)) - float(g)) for p, g in pairs])
@@ -198,7 +209,7 @@ def _mark(answer: str, gold: float) -> float:
 def aggregate(metric: str, values: np.ndarray) -> float:
     "A metric from what `evaluate` gave for (some of) the questions."
     if metric == "macro_f1":
-        return float(lamp_extra("sklearn.metrics").f1_score(values[:, 1], values[:, 0], labels=np.unique(values[:, 1]), average="macro", zero_division=0))
+        return float(lamp_extra("sklearn.metrics").f1_score(values[:, 1], values[:, 0], labels=np.arange(values[0, 2]), average="macro", zero_division=0))
     return float(np.sqrt(values.mean()) if metric == "rmse" else values.mean())
 
 # %% ../nbs/12_lamp.ipynb #45fc522e

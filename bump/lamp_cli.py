@@ -45,17 +45,22 @@ class BackboneFlags:
         from bump.lamp_runs import AnswerSettings
         return AnswerSettings(self.answers, self.backbone_prompt_tokens, self.answer_tokens)
 
-    def engine(self, spec: str, max_model_len: int):
+    def check_engine(self, spec: str) -> None:
+        "Raise `BumpError` where a model can't be named like this, before hours of work."
+        from bump.models import model_folder
+        if not spec.startswith(("http://", "https://")): model_folder(spec.removeprefix("vllm:") or "embedded")
+        elif not self.tokenizer: raise BumpError(f"{spec}: whose tokenizer counts the tokens of a prompt for this server? Name a model with --tokenizer.")
+
+    def engine(self, spec: str, max_model_len: int, gpu_memory: float = 0.9): # share of a GPU, for vLLM
         "A model by name, with a tokenizer."
         from bump.engines import EngineSettings, make_engine
         from bump.models import load_tokenizer, model_folder
-        engine = make_engine(spec, EngineSettings(gpu_memory=0.9, max_model_len=max_model_len))
-        if engine.tokenizer is None:
-            if not self.tokenizer: raise BumpError(f"{spec}: whose tokenizer counts the tokens of a prompt for this server? Name a model with --tokenizer.")
-            engine.tokenizer = load_tokenizer(model_folder(self.tokenizer))
+        self.check_engine(spec)
+        engine = make_engine(spec, EngineSettings(gpu_memory=gpu_memory, max_model_len=max_model_len))
+        if engine.tokenizer is None: engine.tokenizer = load_tokenizer(model_folder(self.tokenizer))
         return engine
 
-    def load_backbone(self): return self.engine(self.backbone, self.backbone_prompt_tokens + self.answer_tokens)
+    def load_backbone(self, gpu_memory: float = 0.9): return self.engine(self.backbone, self.backbone_prompt_tokens + self.answer_tokens, gpu_memory)
 
 # %% ../nbs/14a_lamp_cli.ipynb #5e091dab
 @dataclass
@@ -99,7 +104,7 @@ def labelled_command(argv: list[str]) -> None:
     from bump.lamp_data import training_questions
     from bump.lamp_training import prepare_labelled
     questions = training_questions(flags.data, task, flags.limit)
-    folder = fit(prepare_labelled(task, questions, flags.load_backbone(), flags.model, config, flags.settings()))
+    folder = fit(prepare_labelled(task, questions, flags.load_backbone(gpu_memory=0.3), flags.model, config, flags.settings()))
     if config.process_index == 0: print(f"{folder}: trained on {len(questions):,} questions; evaluate with it: bump lamp eval --task {flags.task} --data {flags.data} --method labelled --writer {folder} --output_dir OUT")
 
 @dataclass
@@ -127,7 +132,7 @@ class EvalFlags(BackboneFlags, TaskFlags):
     method: str = _flag("none", "none, copy, recent:K, bm25:K, a profile (zero_shot, bump, bump_plus, labelled, api, shuffled), or both, like bump+bm25:4.")
     name: str | None = _flag(None, "What tables call this run; default: the method.")
     profiles: str | None = _flag(None, "A store of profiles by question id; default: written by --writer into output_dir.")
-    writer: str = _flag("embedded", "The writer of profiles, named like the backbone; zero_shot means an untrained one.")
+    writer: str | None = _flag(None, "The writer of profiles, named like the backbone; default for zero_shot: embedded.")
     max_prompt_tokens: int = _flag(1024, "Token budget of the writer's prompt; the oldest records are dropped first.")
     max_new_tokens: int = _flag(256, "Longest profile in tokens.")
     output_dir: str | None = _flag(None, "Folder of the run: predictions.jsonl, scores.json, and what the run was.")
@@ -142,20 +147,46 @@ def eval_command(argv: list[str]) -> None:
     from bump.lamp import Questions
     from bump.lamp_runs import parse_method, run_lamp
     method, settings = parse_method(flags.method), flags.settings()
+    _look_ahead(flags, task, method)
     questions = Questions(flags.data, task, flags.split, flags.limit)
-    profiles = _profiles(flags, questions) if method.profile else None
+    profiles, writer = _profiles(flags, questions) if method.profile else (None, None)
     backbone = None if flags.method == "copy" else flags.load_backbone()
-    result = run_lamp(questions, flags.method, backbone, flags.output_dir, profiles, settings, flags.name, flags.batch_size, flags.seed)
-    print(f"{task.name} {flags.split}, {result['name']}, {len(questions):,} questions: " + ("; ".join(f"{m} {s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for m, s in result["scores"].items()) or "answers are not public, predictions are in the folder"))
+    result = run_lamp(questions, flags.method, backbone, flags.output_dir, profiles, settings, flags.name, flags.batch_size, flags.seed, writer)
+    print(f"{task.name} {flags.split}, {result['name']}, {len(questions):,} questions: " + ("; ".join(f"{m} {s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for m, s in result["scores"].items()) or "answers are not public; submission.json has ours"))
 
-def _profiles(flags: EvalFlags, questions, chunk: int = 5000) -> dict[str, str]: # people are read from disk in chunks
-    from bump.profiles import read_store, write_store
+def _look_ahead(flags: EvalFlags, task, method) -> None: # what would fail after hours of writing profiles
+    if method.profile and not flags.profiles:
+        if method.profile == "zero_shot": flags.writer = flags.writer or "embedded"
+        if not flags.writer: raise BumpError(f"Whose profiles? Name a writer with --writer, or give a store with --profiles, for the method {flags.method!r}.")
+        flags.check_engine(flags.writer)
+    if flags.method != "copy": flags.check_engine(flags.backbone)
+    if flags.batch_size < 1: raise BumpError(f"batch_size is at least 1, not {flags.batch_size}.")
+    run, now = Path(flags.output_dir, "run.json"), dict(task=task.name, split=flags.split, method=flags.method, name=flags.name or flags.method)
+    was = json.loads(run.read_text()) if run.exists() else now
+    differs = next((k for k, v in now.items() if was[k] != v), None)
+    if differs: raise BumpError(f"{flags.output_dir} holds a run with {differs}={was[differs]!r}, now it is {now[differs]!r}; choose another output_dir.")
+
+def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]: # and who wrote them
+    from bump.profiles import read_store
     store = Path(flags.profiles or Path(flags.output_dir, "profiles.jsonl"))
-    if not flags.profiles:
-        writer, users = flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens), (q.user() for q in questions if q.records)
-        while some := list(islice(users, chunk)): write_store(some, writer, store, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, batch_size=flags.batch_size)
-    profiles = {u: p.profile for u, p in read_store(store).items()} if flags.profiles or store.exists() else {}
-    return {q.id: "" for q in questions if not q.records} | profiles # nobody can describe a person without records
+    blank = {q.id: "" for q in questions if not q.records} # nobody can describe a person without records
+    if not flags.profiles: _write_profiles(flags, questions, store, len(questions) - len(blank))
+    written = read_store(store) if flags.profiles or store.exists() else {}
+    return blank | {u: p.profile for u, p in written.items()}, ", ".join(sorted({f"{p.model}@{p.model_revision}" for p in written.values()}))
+
+def _write_profiles(flags: EvalFlags, questions, store: Path, n: int, chunk: int = 5000) -> None: # people are read from disk in chunks
+    import gc, torch
+    from bump.profiles import drop_cut_line, read_store, write_store
+    if store.exists():
+        drop_cut_line(store)
+        same = [p for p in read_store(store).values() if (p.model, p.max_prompt_tokens, p.max_new_tokens) == (flags.writer, flags.max_prompt_tokens, flags.max_new_tokens)]
+        if len(same) >= n: return # no need to load the writer
+    writer, users = flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens), (q.user() for q in questions if q.records)
+    while some := list(islice(users, chunk)): write_store(some, writer, store, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, batch_size=flags.batch_size)
+    del writer
+    gc.collect() # the backbone may need the same GPU
+    if torch.cuda.is_available(): torch.cuda.empty_cache()
+
 
 # %% ../nbs/14a_lamp_cli.ipynb #1c540975
 @dataclass

@@ -14,7 +14,7 @@ from .interactions import BumpError, lamp_text
 from .lamp import Question, Questions, Task, lamp_extra
 
 # %% auto #0
-__all__ = ['ADDRESS', 'lamp_files', 'fetch_file', 'whole_json', 'Forbidden', 'forbidden', 'Kept', 'training_people',
+__all__ = ['ADDRESS', 'RARE', 'lamp_files', 'fetch_file', 'whole_json', 'Forbidden', 'forbidden', 'Kept', 'training_people',
            'training_logs', 'training_questions']
 
 # %% ../nbs/12b_lamp_data.ipynb #9306536f
@@ -68,10 +68,11 @@ def _receive(url: str, part: Path, stall: float) -> str | None: # what went wron
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={_size(part)}-", "If-Range": known} if known and _size(part) else {})
     try:
         with httpx.stream("GET", url, headers=headers, timeout=stall, follow_redirects=True) as r: return _store(r, part, url)
-    except httpx.TransportError as e: return f"the line failed ({str(e) or type(e).__name__})"
+    except httpx.RequestError as e: return f"the line failed ({str(e) or type(e).__name__})"
 
 def _store(r, part: Path, url: str) -> str | None:
     from tqdm import tqdm
+    if r.status_code == 416 and r.headers.get("content-range", "").endswith(f"/{_size(part)}"): return None # all is there
     if r.status_code == 416: _forget(part); return "the server has another file now"
     if r.status_code >= 500 or r.status_code == 429: return f"the server answers with status {r.status_code}"
     if r.status_code not in (200, 206): raise BumpError(f"{url}: the server answers with status {r.status_code}.")
@@ -91,30 +92,35 @@ def whole_json(path: Path) -> bool:
     "Whether a file is one JSON value, read as a stream."
     ijson = lamp_extra("ijson")
     with open(path, "rb") as f:
-        try: return any([True for _ in ijson.basic_parse(f)][:1])
+        try: return sum(1 for _ in ijson.basic_parse(f)) > 0
         except ijson.JSONError: return False
 
 # %% ../nbs/12b_lamp_data.ipynb #d1e2bf90
+RARE = 2 # people of dev and test who have a record that says something about who somebody is
+
 @dataclass
 class Forbidden:
     "What must not be trained on."
-    ids: set[str] = field(default_factory=set)                     # of questions
+    people: set[str] = field(default_factory=set)
     texts: set[int] = field(default_factory=set)                   # hashes of inputs and answers
     owners: dict[int, list[int]] = field(default_factory=dict)     # hash of a record → numbers of the people who have it
     sizes: list[int] = field(default_factory=list)                 # records of each person
 
     def add(self, q: Question) -> None:
-        self.ids.add(q.id)
+        self.people.add(q.person)
         self.texts.update(map(_key, _asked(q)))
         for key in {_key(r) for r in q.records}: self.owners.setdefault(key, []).append(len(self.sizes))
         self.sizes.append(len(set(q.records)))
 
     def is_person(self, q: Question) -> bool:
-        "Whether the question is about somebody of dev or test."
-        shared: dict[int, int] = {}
-        for key in (keys := {_key(r) for r in q.records}):
-            for person in self.owners.get(key, ()): shared[person] = shared.get(person, 0) + 1
-        return q.id in self.ids or any(2 * n >= min(len(keys), self.sizes[person]) for person, n in shared.items())
+        "Whether the question is about somebody of dev or test: the same name, the same history, or at least two rare records and half of the shorter history in common."
+        keys, shared, rare = {_key(r) for r in q.records}, {}, {}
+        for key in keys:
+            owners = self.owners.get(key, ())
+            for person in owners:
+                shared[person] = shared.get(person, 0) + 1
+                if len(owners) <= RARE: rare[person] = rare.get(person, 0) + 1
+        return q.person in self.people or any(n == len(keys) == self.sizes[p] or (rare.get(p, 0) >= 2 and 2 * rare[p] >= min(len(keys), self.sizes[p])) for p, n in shared.items())
 
     def shows(self, entry: dict) -> bool:
         "Whether a record has a forbidden text."

@@ -5,7 +5,7 @@
 # %% ../nbs/12a_lamp_runs.ipynb #286d3ffd
 from __future__ import annotations
 
-import hashlib, json, os, sys
+import hashlib, json, os, re, sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -43,7 +43,7 @@ def parse_method(name: str) -> Method:
     for part in [] if name in ("none", "copy") else name.split("+"):
         kind, _, number = part.partition(":")
         if part in PROFILES and profile is None: profile = part
-        elif kind in ("recent", "bm25") and number.isdigit() and int(number) > 0 and retrieval is None: retrieval, k = kind, int(number)
+        elif kind in ("recent", "bm25") and re.fullmatch("[1-9][0-9]*", number) and retrieval is None: retrieval, k = kind, int(number)
         else: raise BumpError(f"The method {name!r} is unknown; it is none, copy, recent:K, bm25:K, a profile ({', '.join(PROFILES)}), or a profile and records like bump+bm25:4.")
     return Method(name, profile, retrieval, k)
 
@@ -56,12 +56,15 @@ def retrieve(q: Question, m: Method) -> list[str]: # best first
     scores = LexicalJudge()([Ranking(" ".join(asked), q.records)])[0]
     return [q.records[i] for i in np.argsort(-scores, kind="stable")[: m.k]]
 
-def strangers(profiles: Mapping[str, str], seed: int) -> dict[str, str]:
-    "Everybody gets somebody else's profile: a cyclic shift in a random order."
-    if len(profiles) < 2: raise BumpError("A stranger's profile needs at least two users.")
-    ids = sorted(profiles)
-    order = [ids[i] for i in named_rng(seed, 0, "", "strangers").permutation(len(ids))]
-    return {u: profiles[v] for u, v in zip(order, order[1:] + order[:1])}
+def strangers(profiles: Mapping[str, str], seed: int, people: Mapping[str, str] | None = None) -> dict[str, str]:
+    "Every question gets somebody else's profile: a cyclic shift of the people (question → person, default: one a question) in a random order."
+    people = people or {i: i for i in profiles}
+    first = {people[i]: i for i in sorted(profiles, reverse=True)} # a question of each person
+    if len(first) < 2: raise BumpError("A stranger's profile needs at least two users.")
+    names = sorted(first)
+    order = [names[i] for i in named_rng(seed, 0, "", "strangers").permutation(len(names))]
+    after = dict(zip(order, order[1:] + order[:1]))
+    return {i: profiles[first[after[people[i]]]] for i in profiles}
 
 # %% ../nbs/12a_lamp_runs.ipynb #62d43210
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class LampRun:
     max_prompt_tokens: int
     max_new_tokens: int
     seed: int
+    writer: str | None = None # of the profiles, with its revision
     prompts: str = LAMP_VERSION
 
 def run_lamp(
@@ -123,23 +127,27 @@ def run_lamp(
     name: str | None = None,              # default: the method
     batch_size: int = 64,
     seed: int = 0,                        # of the strangers
+    writer: str | None = None,            # who wrote the profiles, for the record
 ) -> dict:                                # the scores, as in scores.json
     "Answer the questions that `folder` is still missing, and score all of them."
     m, folder, task = parse_method(method), Path(folder), questions.task
-    texts = _profiles_for(m, questions.golds, profiles, seed)
+    if batch_size < 1: raise BumpError(f"batch_size is at least 1, not {batch_size}.")
+    need = settings.max_prompt_tokens + settings.max_new_tokens
+    if method != "copy" and backbone.context and need > backbone.context: raise BumpError(f"Prompt and answer may take {need} tokens, and {backbone.name} reads {backbone.context}; lower one of the budgets.")
+    texts = _profiles_for(m, questions.people, profiles, seed)
     store = hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest() if m.profile else None
     known = ("copy", "") if method == "copy" else (backbone.name, backbone.revision)
-    done = _open_folder(folder, LampRun(task.name, questions.split, name or method, method, *known, store, questions.fingerprint, len(questions), **asdict(settings), seed=seed))
+    done = _open_folder(folder, LampRun(task.name, questions.split, name or method, method, *known, store, questions.fingerprint, len(questions), **asdict(settings), seed=seed, writer=writer))
     def ask(batch): return [("", q.parts[-1]) for q in batch] if method == "copy" else answer(task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
     if len(done) < len(questions): _write(folder, questions, done, ask, batch_size)
     return score_run(folder, questions)
 
-def _profiles_for(m: Method, ids: Collection[str], profiles: Mapping[str, str] | None, seed: int) -> Mapping[str, str]:
+def _profiles_for(m: Method, people: Mapping[str, str], profiles: Mapping[str, str] | None, seed: int) -> Mapping[str, str]:
     if not m.profile: return {}
-    missing = next((i for i in ids if i not in (profiles or {})), None)
+    missing = next((i for i in people if i not in (profiles or {})), None)
     if missing is not None: raise BumpError(f"There is no profile for user {missing!r}; write them with --writer, or give a store that has all with --profiles.")
-    mine = {i: profiles[i] for i in ids}
-    return strangers(mine, seed) if m.profile == "shuffled" else mine
+    mine = {i: profiles[i] for i in people}
+    return strangers(mine, seed, people) if m.profile == "shuffled" else mine
 
 def _open_folder(folder: Path, run: LampRun) -> Collection[str]: # ids that are done
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,6 +205,7 @@ def score_run(folder: str | Path, questions: Questions) -> dict:
         values = evaluate(questions.task, [answers[i] for i in questions.golds], list(questions.golds.values()), questions.labels)
         result["scores"] = {m: asdict(bootstrap_metric(m, v)) for m, v in values.items()}
         np.savez_compressed(folder / "values.npz", **values)
+    else: write_json(folder / "submission.json", dict(task=questions.task.name, golds=[dict(id=i, output=answers[i]) for i in questions.golds])) # as the benchmark's server wants it
     write_json(folder / "scores.json", result)
     return result
 
@@ -207,10 +216,10 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
     "Collect runs. Raises `BumpError` where a run has no scores, or two can't be compared."
     runs = [(Path(f), _scores(Path(f))) for f in folders]
     if len({(r["task"], r["name"]) for _, r in runs}) < len(runs): raise BumpError("Two runs of a task have the same name; give each run once, and runs on different backbones different names (`bump lamp eval --name`).")
-    base = {r["task"]: (f, r) for f, r in runs if r["name"] == against}
-    table: Table = {}
+    base, first, table = {r["task"]: (f, r) for f, r in runs if r["name"] == against}, {}, {}
+    for f, r in runs: first.setdefault(r["task"], (f, r))
     for f, r in sorted(runs, key=lambda run: list(LAMP).index(run[1]["task"])):
-        g, x = base.get(r["task"], (f, r))
+        g, x = base.get(r["task"], first[r["task"]])
         _check_same(f, r, g, x)
         values, other = _values(f), _values(g) if r["task"] in base else {}
         for m, score in r["scores"].items():
@@ -220,8 +229,8 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
 
 def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
     if not r["scores"]: raise BumpError(f"{f}: its answers are not public, so there is nothing to compare.")
-    same = ["split", "questions", "answers"]
-    if "copy" not in (r["method"], x["method"]) and r["name"] == r["method"]: same += ["backbone", "backbone_revision"]
+    same = ["split", "questions"]
+    if "copy" not in (r["method"], x["method"]): same += ["answers", "prompts", "max_prompt_tokens", "max_new_tokens"] + (["backbone", "backbone_revision"] if r["name"] == r["method"] and x["name"] == x["method"] else [])
     differs = next((k for k in same if r[k] != x[k]), None)
     if differs: raise BumpError(f"{f} and {g} differ in {differs.replace('_', ' ')}; they can't be compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}.")
 

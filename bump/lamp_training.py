@@ -5,7 +5,7 @@
 # %% ../nbs/12c_lamp_training.ipynb #a2d4df8d
 from __future__ import annotations
 
-import hashlib, json, os, time
+import hashlib, json, time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from trl import SFTConfig
 
 from .engines import Engine
-from .grpo import BumpConfig, Setup, append_line, check_run, default_learning_rate, keep_until, load_policy, versions, write_json
+from .grpo import BumpConfig, MarkCheckpoints, Setup, append_line, check_run, checkpoints, forget_after, keep_until, load_policy, versions, write_json
 from .interactions import BumpError
 from .lamp import Question, Task, evaluate, fit_prompt
 from .lamp_runs import AnswerSettings, Method, answer, parse_method, retrieve
@@ -84,8 +84,9 @@ class LabelledSetup(Setup):
     def chance(self) -> None: return None
 
     def facts(self) -> dict:
-        h = hashlib.blake2b(json.dumps([astuple(q) for q in self.questions.values()]).encode(), digest_size=8).hexdigest()
-        return dict(task=self.task.name, questions=h, backbone=self.backbone.name, backbone_revision=self.backbone.revision, **asdict(self.settings))
+        h = hashlib.blake2b(digest_size=8)
+        for q in self.questions.values(): h.update(json.dumps(astuple(q)).encode())
+        return dict(task=self.task.name, questions=h.hexdigest(), backbone=self.backbone.name, backbone_revision=self.backbone.revision, **asdict(self.settings))
 
     def reward(self) -> TaskReward: return TaskReward(self.task, self.questions, self.backbone, self.config, self.settings)
 
@@ -163,7 +164,7 @@ def tune_backbone(
         task=task.name, methods=methods, backbone=lm.name, backbone_revision=lm.revision, rows=len(rows), data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
         learning_rate=config.learning_rate, num_train_epochs=config.num_train_epochs, max_steps=config.max_steps, per_device_train_batch_size=config.per_device_train_batch_size, lora_r=config.lora_r, lora_alpha=config.lora_alpha, seed=config.seed))
     lora = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(lm.model.train(), config, train_dataset=Dataset.from_list(rows), processing_class=lm.tokenizer, peft_config=lora, callbacks=[_tuning_log(folder)])
+    trainer = SFTTrainer(lm.model.train(), config, train_dataset=Dataset.from_list(rows), processing_class=lm.tokenizer, peft_config=lora, callbacks=[_tuning_log(folder), MarkCheckpoints()])
     _silence(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(folder))
@@ -176,14 +177,16 @@ def _load_backbone(name: str, config: BackboneConfig) -> LoadedModel:
     return lm
 
 def _open_tuning(folder: Path, config: BackboneConfig, facts: dict) -> str | None: # the checkpoint to go on from
-    from transformers.trainer_utils import get_last_checkpoint
-    resume = str(config.resume_from_checkpoint).lower() in ("true", "last")
-    if (folder / "tuning.json").exists():
+    resume, there = str(config.resume_from_checkpoint).lower() in ("true", "last"), (folder / "tuning.json").exists()
+    from_all([None]) # nobody writes before all have looked
+    if there:
         if not resume: raise BumpError(f"{folder} already holds a run; choose another output_dir, or continue with resume_from_checkpoint=true.")
         was = json.loads((folder / "tuning.json").read_text())
         differs = next((k for k, v in facts.items() if was.get(k) != v), None)
         if differs: raise BumpError(f"{folder} was started with another {differs.replace('_', ' ')} ({was.get(differs)}, now {facts[differs]}); bring back the old one, or choose another output_dir.")
-        return get_last_checkpoint(folder)
+        step = max(checkpoints(folder), default=0)
+        if config.process_index == 0: forget_after(folder, step)
+        return str(checkpoints(folder)[step]) if step else None
     if resume: raise BumpError(f"There is no run to resume in {folder}.")
     if config.process_index == 0:
         folder.mkdir(parents=True, exist_ok=True)
