@@ -27,7 +27,7 @@ from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
 from bump.profiles import read_store, write_store
 from bump.reward import Batch, RewardSettings, score_batch
-from bump.world import WorldConfig, describe, make_world
+from bump.world import WorldConfig, describe, make_world, named_traits
 
 HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
@@ -58,9 +58,10 @@ def writer(kind: str, task, data: Path, folder: Path, settings: dict, backbone: 
 
 
 def profiles(model: str, users, store: Path) -> dict[str, str]:
-    engine = make_engine(model)
-    if isinstance(engine, ServerEngine): engine.tokenizer = load_tokenizer(model_folder("embedded"))
-    write_store(users, engine, store, **WRITER)
+    if not store.exists() or len(read_store(store)) < len(users):
+        engine = make_engine(model)
+        if isinstance(engine, ServerEngine): engine.tokenizer = load_tokenizer(model_folder("embedded"))
+        write_store(users, engine, store, **WRITER)
     return {u: p.profile for u, p in read_store(store).items()}
 
 
@@ -106,6 +107,11 @@ def world_task(folder: Path, data: Path, truth: dict[str, str], name: str, api: 
     return runs
 
 
+def first_and_last(run: Path, n: int = 5) -> list[float]: # mean reward
+    rewards = [json.loads(line)["reward"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [round(float(np.mean(x)), 3) for x in (rewards[:n], rewards[-n:])]
+
+
 def cells(table) -> dict: # for JSON
     return {c: {name: {k: [round(x, 4) for x in (m.mean, m.low, m.high)] for k, m in cell.items()} for name, cell in row.items()} for c, row in table.items()}
 
@@ -113,6 +119,16 @@ def cells(table) -> dict: # for JSON
 def write_result(name: str, result: dict) -> None:
     write_json(HERE / "results" / f"{name}.json", result)
     print((HERE / "results" / f"{name}.json").read_text()[:3000])
+
+
+def named(folder: Path) -> dict: # task and writer → share of the 300 profiles that name the right style and the right rating, and things named of 6
+    people, out = {p.user_id: p.traits for p in make_world(WORLD)}, {}
+    for name in LAMP:
+        for kind in ("zero_shot", "bump", "bump_plus", "labelled"):
+            said = [(named_traits(p.profile, people[u]), people[u]) for u, p in read_store(folder / name / f"{kind}.jsonl").items()]
+            counts = np.array([(t.style in x, t.bias in x, len(t.things() & set(x))) for x, t in said], float)
+            out[f"{name} {kind}"] = dict(zip(("style", "rating", "things"), counts.mean(0).round(3).tolist()))
+    return out
 
 
 def world(a) -> None:
@@ -123,9 +139,9 @@ def world(a) -> None:
     frozen, sft = [r for r in runs if "SFT" not in r.name], [r for r in runs if "SFT" in r.name]
     tables = lamp_table(frozen), lamp_table(sft, against="zero_shot, SFT")
     print(markdown_table(tables[0]), markdown_table(tables[1], "zero_shot, SFT"))
-    rewards = {f"{name} {kind}": [round(float(np.mean(x)), 3) for x in (r[:5], r[-5:])] for name in LAMP for kind in ("bump", "bump_plus", "labelled") if (f := folder / name / kind / "metrics.jsonl").exists() for r in [[json.loads(line)["reward"] for line in f.read_text().splitlines()]]}
+    rewards = {f"{name} {kind}": first_and_last(folder / name / kind) for name in LAMP for kind in ("bump", "bump_plus", "labelled") if (folder / name / kind).exists()}
     write_result("lamp_world", dict(
-        n_train=N_TRAIN, n=len(truth) - N_TRAIN, world_seed=WORLD.seed, seed=0, writer=WRITER, grpo=GRPO["world"], bump_plus=PLUS, backbone=f"embedded, LoRA on {TUNING} with true descriptions", rewards_first_and_last_5_steps=rewards,
+        n_train=N_TRAIN, n=len(truth) - N_TRAIN, world_seed=WORLD.seed, seed=0, writer=WRITER, grpo=GRPO["world"], bump_plus=PLUS, backbone=f"embedded, LoRA on {TUNING} with true descriptions", rewards_first_and_last_5_steps=rewards, named=named(folder),
         frozen=cells(tables[0]), sft=cells(tables[1]), right_against_stranger=cells(lamp_table([r for r in frozen if r.name in ("bump", "shuffled")], against="shuffled")), runs=[str(r.relative_to(folder)) for r in runs]))
 
 
@@ -180,7 +196,7 @@ def real(a) -> None:
     table = lamp_table(runs)
     print(markdown_table(table))
     picked = [dict(id=q.id, question=q.parts[0], right=q.gold, **{m: json.loads(line)["prediction"] for m in ("copy", "zero_shot", "bump") for line in (folder / "runs" / m / "predictions.jsonl").read_text().splitlines() if json.loads(line)["id"] == q.id}) for q in list(questions)[:3]]
-    write_result("lamp_real", dict(n=len(questions), folds=2, seed=0, writer=WRITER, grpo=GRPO["real"], bump_plus=PLUS, table=cells(table), examples=picked))
+    write_result("lamp_real", dict(n=len(questions), folds=2, seed=0, writer=WRITER, grpo=GRPO["real"], bump_plus=PLUS, rewards_first_and_last_5_steps={f"half {k} {kind}": first_and_last(folder / f"fold-{k}" / kind) for k in (0, 1) for kind in ("bump", "bump_plus", "labelled")}, table=cells(table), examples=picked))
 
 
 ASK = "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without further explanation. review: "
