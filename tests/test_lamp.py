@@ -179,3 +179,24 @@ def test_no_dev_question_in_training_or_in_a_profile(name, tmp_path, monkeypatch
     check("profiles of dev", "Write the profile.", "zqperson")
     run_lamp(dev, "bump", backbone, tmp_path / "run", {u: p.profile for u, p in read_store(tmp_path / "profiles.jsonl").items()}, AnswerSettings(max_new_tokens=4))
     assert any("zqin7" in h for h in heard) and not any("zqout" in h for h in heard) # the backbone reads the input, of course, and never the answer
+
+
+def test_an_encoder_decoder_backbone(bump, lamp_world, tmp_path):
+    "A T5 of two layers with random weights: what it answers is nonsense, but it is loaded, asked for labels and for texts, and refused where it can't work."
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+    from bump.models import load_tokenizer, model_folder
+    tokenizer, t5 = load_tokenizer(model_folder("embedded")), tmp_path / "t5"
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=tokenizer.pad_token_id, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
+    T5ForConditionalGeneration(config).save_pretrained(t5)
+    tokenizer.chat_template = None # FlanT5 has none
+    tokenizer.save_pretrained(t5)
+    for task in ("2", "7"):
+        r = bump("lamp", "eval", "--task", task, "--data", lamp_world, "--method", "recent:2", "--backbone", t5, "--limit", 20, "--answer_tokens", 8, "--output_dir", tmp_path / task)
+        assert "20 questions" in r.stdout
+    tags = {json.loads(line)["prediction"] for line in (tmp_path / "2" / "predictions.jsonl").read_text().splitlines()}
+    from bump.lamp import TAGS
+    assert tags <= set(TAGS)
+    assert "encoder-decoder" in one_sentence(bump("lamp", "sft", "--task", "3", "--data", lamp_world, "--method", "none", "--backbone", t5, "--output_dir", tmp_path / "sft", code=2).stderr)
+    assert "encoder-decoder" in one_sentence(bump("lamp", "labelled", "--task", "3", "--data", lamp_world, "--model", t5, "--output_dir", tmp_path / "labelled", code=2).stderr)
