@@ -88,7 +88,7 @@ def test_lamp_with_a_server_as_writer_and_backbone(server, tmp_path):
     from bump.lamp import save_lamp_world
     save_lamp_world(make_world(WorldConfig(n_users=40, seed=6)), tmp_path / "data")
     url = f"{server.root}/v1#embedded"
-    for name, models in dict(server=["--writer", url, "--backbone", url, "--tokenizer", "embedded"], here=[]).items():
+    for name, models in dict(server=["--writer", url, "--backbone", url, "--tokenizer", "embedded"], here=["--writer", "embedded"]).items():
         for task in ("3", "7"):
             command = ["lamp", "eval", "--task", task, "--data", str(tmp_path / "data"), "--method", "api", "--max_new_tokens", "40", "--answer_tokens", "24", *models, "--output_dir", str(tmp_path / name / task)]
             subprocess.run([sys.executable, "-m", "bump", *command], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
