@@ -2,6 +2,7 @@
 
 python benchmarks/lamp.py world       --output_dir runs/lamp_world [--tasks 1 2 3] [--api http://127.0.0.1:8000/v1#embedded]
 python benchmarks/lamp.py checkpoints --output_dir runs/lamp_world
+python benchmarks/lamp.py clauses     --output_dir runs/lamp_world
 python benchmarks/lamp.py real        --output_dir runs/lamp_real [--folds 0] [--api …]
 python benchmarks/lamp.py scale
 
@@ -27,7 +28,7 @@ from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
 from bump.profiles import read_store, write_store
 from bump.reward import Batch, RewardSettings, score_batch
-from bump.world import WorldConfig, describe, make_world, named_traits
+from bump.world import WorldConfig, describe, make_world, named_traits, say
 
 HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
@@ -165,6 +166,36 @@ def checkpoint_curves(a) -> None:
     write_result("lamp_checkpoints", dict(n=300, world_seed=WORLD.seed, judge="likelihood:embedded", chance=round(chance_reward(1, 8), 4), points=[p for name in ("LaMP_1", "LaMP_3", "LaMP_7") for p in checkpoint_points(folder, data, name)]))
 
 
+CLAUSES = {"all three": (), "without things": ("things",), "without style": ("style",), "without rating": ("rating",), "things only": ("style", "rating"), "style only": ("things", "rating"), "rating only": ("things", "style")}
+
+
+def true_clauses(folder: Path, name: str) -> dict[str, dict]: # profile → what it earns, and what the task makes of it
+    people, (data, _), out = {p.user_id: p.traits for p in make_world(WORLD)}, world_data(folder), {}
+    task, judge, questions = LAMP[name], make_judge("likelihood"), Questions(data, LAMP[name])
+    backbone = make_engine(tuned(task, data, folder / name / "backbone", TUNING, {u: describe(t) for u, t in people.items()}))
+    held = {q.id: [q.records[-1]] for q in questions}
+    earned, scored = {}, {}
+    for label, left_out in CLAUSES.items():
+        texts = {u: say(() if "things" in left_out else [x for xs in people[u].tastes.values() for x in xs], None if "style" in left_out else people[u].style, None if "rating" in left_out else people[u].bias) for u in held}
+        parts = score_batch(Batch(held, {u: [texts[u]] for u in held}), judge, RewardSettings())
+        earned[label] = np.array([parts[u, 0].forward + parts[u, 0].backward for u in held])
+        done = folder / name / "clauses" / label.replace(" ", "_")
+        run_lamp(questions, "bump", backbone, done, texts, READ, label)
+        scored[label] = done
+    table = lamp_table(list(scored.values()), against="all three")
+    for label, r in earned.items():
+        row = dict(reward=bootstrap_mean(r), reward_difference=bootstrap_mean(r - earned["all three"]))
+        for m in task.metrics: row |= {m: table[f"{name} {m}"][label]["score"], f"{m}_difference": table[f"{name} {m}"][label]["difference"]}
+        out[label] = {k: [round(x, 4) for x in (v.mean, v.low, v.high)] for k, v in row.items()}
+        print(name, label, out[label], flush=True)
+    return out
+
+
+def clauses(a) -> None:
+    rows = {name: true_clauses(Path(a.output_dir), name) for name in (f"LaMP_{t}" for t in a.tasks or "137")}
+    write_result("lamp_clauses", dict(n=len(make_world(WORLD)) - N_TRAIN, world_seed=WORLD.seed, judge="likelihood:embedded", pools="1 + 8", chance=round(chance_reward(1, 8), 4), profiles="true descriptions, whole and without clauses", tasks=rows))
+
+
 def folds(folder: Path, n: int = 2) -> list[Path]:
     "Every person is asked about in one fold, and trained on in the others."
     rows, golds = json.loads((REAL / "LaMP_7/dev_questions.json").read_text()), json.loads((REAL / "LaMP_7/dev_outputs.json").read_text())["golds"]
@@ -238,7 +269,7 @@ def scale(a) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "checkpoints", "real", "scale"))
+    parser.add_argument("what", choices=("world", "checkpoints", "clauses", "real", "scale"))
     parser.add_argument("--output_dir")
     parser.add_argument("--tasks", nargs="*")
     parser.add_argument("--folds", nargs="*", type=int)
@@ -247,7 +278,7 @@ def main() -> None:
     if a.what != "scale" and not a.output_dir: parser.error("where to? give --output_dir")
     transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
     logging.getLogger("bm25s").disabled = True # it sets its own level to debug
-    dict(world=world, checkpoints=checkpoint_curves, real=real, scale=scale)[a.what](a)
+    dict(world=world, checkpoints=checkpoint_curves, clauses=clauses, real=real, scale=scale)[a.what](a)
 
 
 if __name__ == "__main__":

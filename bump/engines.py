@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import SystemRandom
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,7 +28,7 @@ __all__ = ['Messages', 'Rngs', 'Group', 'GREEDY', 'Request', 'RETRIES', 'NEUTRAL
            'usable_set', 'encode_all', 'prefix_groups', 'token_batches', 'pad', 'positions', 'read_prefixes',
            'full_attention', 'prompt_batches', 'float32_head', 'last_logits', 'gumbel_noise', 'generate_ids',
            'OrderTokens', 'order_tokens', 'generate_orders', 'reply_batch', 'TransformersEngine', 'Seq2SeqEngine',
-           'order_regex', 'beginnings', 'normalized', 'completion', 'VLLMEngine', 'ServerEngine', 'run_async',
+           'order_regex', 'beginnings', 'normalized', 'completion', 'VLLMEngine', 'merged', 'ServerEngine', 'run_async',
            'read_choice', 'read_order', 'ask_all', 'EngineSettings', 'make_engine']
 
 # %% ../nbs/03a_engines.ipynb #e97c67d8
@@ -376,12 +378,13 @@ class VLLMEngine:
         from transformers import AutoConfig
         try: from vllm import LLM
         except ImportError: raise BumpError("This judge runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
-        if is_adapter(folder := model_folder(model)): raise BumpError(f"{model} is a LoRA adapter; vLLM needs it merged into its base.")
         cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
-        longest = getattr(AutoConfig.from_pretrained(folder).get_text_config(), "max_position_embeddings", max_model_len)
+        folder = model_folder(model)
         self.name, self.revision, self.tokenizer, self.counts = model, weights_revision(folder), load_tokenizer(folder), Counter()
-        try: self.llm = LLM(str(folder), **dict(enable_prefix_caching=True, max_logprobs=64, max_model_len=min(longest, max_model_len), seed=0, disable_log_stats=True) | cpu | settings)
-        except (ValueError, RuntimeError, OSError) as e: raise BumpError(f"{model}: vLLM can't run it here ({_reason(e)}).") from e
+        with merged(folder) as whole:
+            longest = getattr(AutoConfig.from_pretrained(whole).get_text_config(), "max_position_embeddings", max_model_len)
+            try: self.llm = LLM(str(whole), **dict(enable_prefix_caching=True, max_logprobs=64, max_model_len=min(longest, max_model_len), seed=0, disable_log_stats=True) | cpu | settings)
+            except (ValueError, RuntimeError, OSError) as e: raise BumpError(f"{model}: vLLM can't run it here ({_reason(e)}).") from e
         self.context = self.llm.llm_engine.model_config.max_model_len
 
     def generate(self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0) -> list[Completion | None]:
@@ -418,6 +421,17 @@ class VLLMEngine:
         self.counts.update(prompts=len(out), decode=sum(len(o.outputs[0].token_ids) for o in out), cached=sum(o.num_cached_tokens or 0 for o in out))
         self.counts["prefill"] += sum(len(o.prompt_token_ids) - (o.num_cached_tokens or 0) for o in out)
         return out
+
+@contextmanager
+def merged(folder: Path) -> Iterator[Path]:
+    "A folder with a whole model: for an adapter a merged copy, deleted again at the end."
+    if not is_adapter(folder): yield folder; return
+    with TemporaryDirectory() as copy:
+        lm = load_model(str(folder), device="cpu", dtype="float32" if default_device() == "cpu" else "bfloat16")
+        lm.model.save_pretrained(copy); lm.tokenizer.save_pretrained(copy)
+        del lm
+        yield Path(copy)
+
 
 # %% ../nbs/03a_engines.ipynb #3298e4f2
 Request = Callable[..., Awaitable] # a client → a parsed answer

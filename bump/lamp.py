@@ -83,10 +83,12 @@ class Questions:
         self.golds: dict[str, str | None] = {} # by question id, in the order of the file
         self.labels: tuple[str, ...] = ()      # of all questions
         self.people: dict[str, str] = {}       # question id → person
+        self.time_based, self.without_text = False, 0 # whether records have dates; how many had no text and were left out
         h = hashlib.blake2b(digest_size=8)
-        for n, q in enumerate(self, 1):
+        for n, (q, entries, left_out) in enumerate(self._read(), 1):
             if q.id in self.golds: raise BumpError(f"{self.path}: question {n}: the id {q.id!r} is there twice; remove one.")
             self.golds[q.id], self.people[q.id] = q.gold, q.person
+            self.time_based, self.without_text = self.time_based or any(map(_date, entries)), self.without_text + left_out
             if q.labels != self.labels: self.labels = tuple(dict.fromkeys(self.labels + q.labels))
             h.update(json.dumps(astuple(q)[:6]).encode()) # all but the person
         if not self.golds: raise BumpError(f"{self.path}: there is no question in it.")
@@ -99,8 +101,12 @@ class Questions:
 
     def with_entries(self) -> Iterator[tuple[Question, list[dict]]]:
         "Each question with the entries of its history as they stand in the file, oldest first; those without any text are left out."
+        for q, entries, _ in self._read(): yield q, entries
+
+    def _read(self) -> Iterator[tuple[Question, list[dict], int]]:
         for n, row in enumerate(_stream(self.path), 1):
-            yield _question(row, f"{self.path}: question {n}", self.task, self._answers)
+            q, entries = _question(row, f"{self.path}: question {n}", self.task, self._answers)
+            yield q, entries, len(row["profile"]) - len(entries)
             if n == self.limit: return
 
 def _stream(path: Path) -> Iterator:

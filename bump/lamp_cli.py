@@ -5,7 +5,7 @@
 # %% ../nbs/14a_lamp_cli.ipynb #7fdbf77d
 from __future__ import annotations
 
-import json
+import json, sys
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -151,6 +151,7 @@ def eval_command(argv: list[str]) -> None:
     questions = Questions(flags.data, task, flags.split, flags.limit)
     profiles, writer = _profiles(flags, questions) if method.profile else (None, None)
     backbone = None if flags.method == "copy" else flags.load_backbone()
+    if questions.without_text: print(f"{questions.path}: {questions.without_text:,} records without text are left out", file=sys.stderr)
     result = run_lamp(questions, flags.method, backbone, flags.output_dir, profiles, settings, flags.name, flags.batch_size, flags.seed, writer)
     print(f"{task.name} {flags.split}, {result['name']}, {len(questions):,} questions: " + ("; ".join(f"{m} {s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for m, s in result["scores"].items()) or "answers are not public; submission.json has ours"))
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib, json, os, re, sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from .profiles import drop_cut_line
 
 # %% auto #0
 __all__ = ['PROFILES', 'Asked', 'Table', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'answer', 'LampRun',
-           'run_lamp', 'read_predictions', 'bootstrap_metric', 'score_run', 'lamp_table', 'table_names', 'table_rows',
-           'caption', 'show_table', 'markdown_table', 'table_json', 'plot_gains', 'plot_reward_and_metric']
+           'run_lamp', 'read_predictions', 'bootstrap_metric', 'draw_people', 'score_run', 'lamp_table', 'table_names',
+           'table_rows', 'caption', 'show_table', 'markdown_table', 'table_json', 'plot_gains',
+           'plot_reward_and_metric']
 
 # %% ../nbs/12a_lamp_runs.ipynb #7099ceca
 PROFILES = ("zero_shot", "bump", "bump_plus", "labelled", "api", "shuffled")
@@ -110,6 +111,8 @@ class LampRun:
     profiles: str | None      # hash of the profiles
     questions: str            # hash of the questions
     n: int                    # of questions
+    time_based: bool          # the split of the users; the public leaderboard is about the user-based one
+    without_text: int         # records left out because nothing stands in them
     answers: str
     max_prompt_tokens: int
     max_new_tokens: int
@@ -137,7 +140,7 @@ def run_lamp(
     texts = _profiles_for(m, questions.people, profiles, seed)
     store = hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest() if m.profile else None
     known = ("copy", "") if method == "copy" else (backbone.name, backbone.revision)
-    done = _open_folder(folder, LampRun(task.name, questions.split, name or method, method, *known, store, questions.fingerprint, len(questions), **asdict(settings), seed=seed, writer=writer))
+    done = _open_folder(folder, LampRun(task.name, questions.split, name or method, method, *known, store, questions.fingerprint, len(questions), questions.time_based, questions.without_text, **asdict(settings), seed=seed, writer=writer))
     def ask(batch): return [("", q.parts[-1]) for q in batch] if method == "copy" else answer(task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
     if len(done) < len(questions): _write(folder, questions, done, ask, batch_size)
     return score_run(folder, questions)
@@ -188,12 +191,28 @@ def _append(f, rows: Sequence[dict]) -> None:
     f.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)); f.flush(); os.fsync(f.fileno())
 
 # %% ../nbs/12a_lamp_runs.ipynb #252c6a2b
-def bootstrap_metric(metric: str, values: np.ndarray, other: np.ndarray | None = None, seed: int = 0, n_resamples: int = 1000) -> Mean:
-    "A metric, or its difference to `other` on the same questions, with a 95% percentile interval over questions."
-    rng, n = np.random.default_rng(seed), len(values)
+def bootstrap_metric(
+    metric: str,
+    values: np.ndarray,               # as `evaluate` gives them, a row a question
+    other: np.ndarray | None = None,  # of another run on the same questions
+    person: np.ndarray | None = None, # number of the person of each question, from 0; default: a person a question
+    seed: int = 0,
+    n_resamples: int = 1000,
+) -> Mean:
+    "A metric, or its difference to `other`, with a 95% percentile interval over people, who are drawn with all their questions."
+    rng, person = np.random.default_rng(seed), np.arange(len(values)) if person is None else person
     def value(rows): return aggregate(metric, values[rows]) - (aggregate(metric, other[rows]) if other is not None else 0)
-    resampled = [value(rng.integers(n, size=n)) for _ in range(n_resamples)]
-    return Mean(value(np.arange(n)), *map(float, np.percentile(resampled, [2.5, 97.5])), n)
+    resampled = [value(rows) for rows in draw_people(rng, person, n_resamples)]
+    return Mean(value(np.arange(len(values))), *map(float, np.percentile(resampled, [2.5, 97.5])), len(values))
+
+def draw_people(rng: np.random.Generator, person: np.ndarray, n_resamples: int) -> Iterator[np.ndarray]:
+    "Rows of as many people as there are, drawn with replacement."
+    rows, sizes = np.argsort(person, kind="stable"), np.bincount(person)
+    first = np.cumsum(sizes) - sizes # of each person in `rows`
+    for _ in range(n_resamples):
+        drawn = rng.integers(len(sizes), size=len(sizes))
+        own = sizes[drawn]
+        yield rows[np.repeat(first[drawn] - (np.cumsum(own) - own), own) + np.arange(own.sum())]
 
 def score_run(folder: str | Path, questions: Questions) -> dict:
     "Score the answers of a run and write scores.json. Raises `BumpError` if answers are missing."
@@ -203,8 +222,10 @@ def score_run(folder: str | Path, questions: Questions) -> dict:
     result = {**json.loads((folder / "run.json").read_text()), "scores": {}}
     if None not in questions.golds.values(): # those of the test split are not public
         values = evaluate(questions.task, [answers[i] for i in questions.golds], list(questions.golds.values()), questions.labels)
-        result["scores"] = {m: asdict(bootstrap_metric(m, v)) for m, v in values.items()}
-        np.savez_compressed(folder / "values.npz", **values)
+        number = {p: i for i, p in enumerate(dict.fromkeys(questions.people.values()))}
+        person = np.array([number[p] for p in questions.people.values()])
+        result["scores"] = {m: asdict(bootstrap_metric(m, v, person=person)) for m, v in values.items()}
+        np.savez_compressed(folder / "values.npz", person=person, **values)
     else: write_json(folder / "submission.json", dict(task=questions.task.name, golds=[dict(id=i, output=answers[i]) for i in questions.golds])) # as the benchmark's server wants it
     write_json(folder / "scores.json", result)
     return result
@@ -223,8 +244,8 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
         _check_same(f, r, g, x)
         values, other = _values(f), _values(g) if r["task"] in base else {}
         for m, score in r["scores"].items():
-            cell = dict(score=Mean(**score)) | (dict(difference=bootstrap_metric(m, values[m], other[m])) if other else {})
-            table.setdefault(f"{r['task']} {m}", {})[r["name"]] = cell
+            cell = dict(score=Mean(**score)) | (dict(difference=bootstrap_metric(m, values[m], other[m], values["person"])) if other else {})
+            table.setdefault(f"{r['task']}{' (time-based)' if r['time_based'] else ''} {m}", {})[r["name"]] = cell
     return table
 
 def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
@@ -248,7 +269,7 @@ def table_names(table: Table) -> list[str]:
 def table_rows(table: Table) -> tuple[list[str], list[list[str]], list[list[str]]]: # columns; rows of ours; rows of the leaderboard
     "The cells of a table as text."
     ours = [[name, *(_cell(table[c].get(name)) for c in table)] for name in table_names(table)]
-    return list(table), ours, [[system, *(f"{row[c]:.3f}" for c in table)] for system, row in LEADERBOARD.items()]
+    return list(table), ours, [[system, *(f"{row[c]:.3f}" if c in row else "" for c in table)] for system, row in LEADERBOARD.items()]
 
 def _cell(cell: Mapping[str, Mean] | None) -> str:
     if cell is None: return ""
@@ -257,7 +278,7 @@ def _cell(cell: Mapping[str, Mean] | None) -> str:
 
 def caption(table: Table, against: str = "zero_shot") -> str:
     "What a table shows, in a sentence."
-    ns = {c.split()[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
+    ns = {c.rsplit(" ", 1)[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
     return f"Mean [95% interval], † differs from {against} (paired bootstrap); questions: {', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test split, by others."
 
 def show_table(table: Table, against: str = "zero_shot") -> None:
@@ -290,7 +311,7 @@ def plot_gains(table: Table, against: str = "zero_shot"): # a matplotlib figure
     if not columns or not names: raise BumpError(f"There is nothing to compare: the runs must hold {against!r} and another one of the same task.")
     gains, text = np.full((len(names), len(columns)), np.nan), np.full((len(names), len(columns)), "", dtype=object)
     for j, c in enumerate(columns):
-        sign, base = -1 if c.split()[1] in LOWER_IS_BETTER else 1, abs(table[c][against]["score"].mean)
+        sign, base = -1 if c.split()[-1] in LOWER_IS_BETTER else 1, abs(table[c][against]["score"].mean)
         for i, n in enumerate(names):
             if n not in table[c]: continue
             d = table[c][n]["difference"]

@@ -79,6 +79,20 @@ def test_command_line_writes_scores_and_trains_with_a_server(server, tmp_path):
     assert len(metrics) == 2 and all(m["bump/judge_failed"] == 0 and 0 < m["bump/ndcg_forward"] <= 1 for m in metrics)
 
 
+def test_an_adapter_is_the_same_on_vllm(engines, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    torch.manual_seed(0)
+    lora = get_peft_model(load_model("embedded", device="cpu").model, LoraConfig(r=6, lora_alpha=12, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
+    lora.peft_config["default"].base_model_name_or_path = "embedded"
+    lora.save_pretrained(tmp_path / "adapter"); load_tokenizer(EMBEDDED).save_pretrained(tmp_path / "adapter")
+    here, vllm = (make_engine(f"{where}{tmp_path / 'adapter'}") for where in ("", "vllm:"))
+    scores = [LikelihoodJudge(engine)(RANKINGS) for engine in (here, vllm, engines["vllm"])]
+    gap, effect = (max(np.abs(a - b).max() for a, b in zip(scores[0], other)) for other in scores[1:])
+    assert gap < 1e-3 and effect > 0.1 and here.revision == vllm.revision != engines["vllm"].revision
+    assert [c.text for c in here.generate([[dict(role="user", content="Likes rye.")]], 8)] == [c.text for c in vllm.generate([[dict(role="user", content="Likes rye.")]], 8)]
+
+
 def test_make_engine_knows_vllm(server):
     assert make_engine(f"{server.root}/v1").name == f"{server.root}/v1#embedded"
 
