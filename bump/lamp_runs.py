@@ -317,7 +317,7 @@ def plot_gains(table: Table, against: str = "zero_shot"): # a matplotlib figure
             d = table[c][n]["difference"]
             gains[i, j], text[i, j] = sign * d.mean / max(base, 1e-9), f"{d.mean:+.3f}{'†' if d.low > 0 or d.high < 0 else ''}"
     fig, ax = plt.subplots(figsize=(2 + 0.9 * len(columns), 1 + 0.38 * len(names)))
-    sns.heatmap(gains, annot=text, fmt="", cmap="RdBu", center=0, vmin=-1, vmax=1, xticklabels=[c.replace(" ", "\n") for c in columns], yticklabels=names, annot_kws=dict(fontsize=7), cbar_kws=dict(label=f"gain over {against}"), linewidths=0.5, ax=ax)
+    sns.heatmap(gains, annot=text, fmt="", cmap="RdBu", center=0, vmin=-1, vmax=1, xticklabels=[c.replace(" ", "\n") for c in columns], yticklabels=names, annot_kws=dict(fontsize=7), cbar_kws=dict(label=f"share of {against}'s score (blue: better)"), linewidths=0.5, ax=ax)
     ax.tick_params(axis="x", rotation=0, labelsize=7); ax.tick_params(axis="y", rotation=0, labelsize=8)
     return fig
 
@@ -328,7 +328,7 @@ def plot_reward_and_metric(points: Sequence[Mapping], metric: str, chance: float
     ax = ax or plt.subplots(figsize=(3.4, 2.8))[1]
     x, y = (np.array([p[k] for p in points]) for k in ("reward", metric))
     ax.errorbar(x[:, 0], y[:, 0], xerr=np.abs(x[:, 1:] - x[:, :1]).T, yerr=np.abs(y[:, 1:] - y[:, :1]).T, fmt="o-", ms=4, lw=0.8, elinewidth=0.5)
-    for p in points: ax.annotate(p["step"], (p["reward"][0], p[metric][0]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    for p in (points[0], points[-1]): ax.annotate(f"step {p['step']}", (p["reward"][0], p[metric][0]), fontsize=7, xytext=(3, 3), textcoords="offset points")
     ax.axvline(chance, ls="--", c="gray", lw=0.8)
     ax.set(xlabel="reward (dashed: chance)", ylabel=metric + (" (lower is better)" if metric in LOWER_IS_BETTER else ""))
     return ax
