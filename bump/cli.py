@@ -8,12 +8,13 @@ from __future__ import annotations
 import json, logging, os, re, sys, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from .interactions import BumpError, Fields, Logs, load_logs
 from .judges import JudgeFlags
 
 # %% auto #0
-__all__ = ['COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',
+__all__ = ['KINDS', 'COMMANDS', 'LogFlags', 'choose_users', 'parse', 'InspectFlags', 'inspect', 'TrainFlags', 'train_command',
            'last_reward', 'ProfileFlags', 'profile_command', 'ScoreFlags', 'score_command', 'AuditFlags',
            'audit_command', 'lamp_command', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config',
            'EmbeddedFlags', 'embedded_command', 'usage', 'main']
@@ -52,10 +53,23 @@ def parse(argv: list[str], *flags: type) -> tuple:
     from trl import TrlParser
     class Parser(TrlParser):
         def error(self, message: str): raise BumpError(f"{message}; see `bump {sys.argv[1] if len(sys.argv) > 1 else ''} --help`.".replace("  ", " "))
-    try: return Parser(flags).parse_args_and_config(argv)
+    try: return tuple(_typed(f) for f in Parser(flags).parse_args_and_config(argv))
     except OSError as e: raise BumpError(f"The config file can't be read ({e}).") from e
     except IndexError: raise BumpError("--config needs a file.") from None
     except (ValueError, TypeError, yaml.YAMLError) as e: raise e if isinstance(e, BumpError) else BumpError(_parser_says(str(e))) from e
+
+KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+def _typed(flags):
+    "YAML has types of its own: the number 7 is fine where a text belongs, a list is not."
+    from transformers import TrainingArguments
+    for name, hint in get_type_hints(type(flags)).items() if not isinstance(flags, TrainingArguments) else (): # those check themselves
+        value, kinds = getattr(flags, name), get_args(hint) or (hint,)
+        kind = next((k for k in KINDS if k in kinds), None)
+        if kind is None or (value is None and type(None) in kinds): continue
+        if kind is str and type(value) in (int, float): setattr(flags, name, str(value))
+        elif not (type(value) is kind or (kind is float and type(value) is int)): raise BumpError(f"{name} is {KINDS[kind]}, not {value!r}.")
+    return flags
 
 def _parser_says(message: str) -> str:
     unknown = re.search(r"not used by the HfArgumentParser: \['?(.*?)['?,\]]", message) or re.search(r"Unknown arguments from config file: \['(.*?)'", message)

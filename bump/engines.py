@@ -377,7 +377,7 @@ class VLLMEngine:
     def __init__(self, model: str, max_model_len: int = 8192, **settings):
         from transformers import AutoConfig
         try: from vllm import LLM
-        except ImportError: raise BumpError("This judge runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
+        except ImportError: raise BumpError("This model runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
         cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
         folder = model_folder(model)
         self.name, self.revision, self.tokenizer, self.counts = model, weights_revision(folder), load_tokenizer(folder), Counter()
@@ -566,7 +566,7 @@ async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, t
             async with gate: return await request(client)
         except APIConnectionError as e: trouble.append(_reason(e.__cause__ or e)) # again and again: the server may be starting
         except APIStatusError as e:
-            if e.status_code < 500 and e.status_code not in (408, 409, 429): raise BumpError(f"{url} refuses the request with status {e.status_code}: {_reason(e)}" + ("; put the key into the environment variable OPENAI_API_KEY." if e.status_code in (401, 403) else "")) from None
+            if e.status_code < 500 and e.status_code not in (408, 409, 429): raise BumpError(f"{url} refuses the request with status {e.status_code}: {_reason(e)}" + ("; put the key into the environment variable OPENAI_API_KEY." if e.status_code in (401, 403) else " (only vLLM's server tells the probabilities of given answers; `bump lamp eval --answers text` does without)." if e.status_code == 404 and "tokenize" in str(e.request.url) else "")) from None
             trouble.append(f"status {e.status_code}"); answers += 1
         except (ValueError, TypeError, AttributeError, LookupError) as e: trouble.append(f"an unreadable answer: {_reason(e)}"); answers += 1
         await asyncio.sleep(SystemRandom().uniform(0.25, 0.75))

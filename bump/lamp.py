@@ -18,7 +18,7 @@ from .prompts import RECORD, TASK_SYSTEM, TASKS, encode, quoted, shorten
 
 # %% auto #0
 __all__ = ['LAMP', 'LAMP_USER', 'LAMP_VERSION', 'ELEVEN', 'LOWER_IS_BETTER', 'LEADERBOARD', 'TAGS', 'WORLD_TASKS', 'Task',
-           'find_task', 'Question', 'Questions', 'lamp_extra', 'lamp_messages', 'fit_prompt', 'evaluate',
+           'find_task', 'Question', 'Questions', 'lamp_extra', 'entry_date', 'lamp_messages', 'fit_prompt', 'evaluate',
            'rouge_scorer', 'aggregate', 'save_lamp_world']
 
 # %% ../nbs/12_lamp.ipynb #2f5bc024
@@ -30,20 +30,22 @@ class Task:
     layout: str                       # the input of our prompt, with a slot for each part
     asks: str                         # what to do; {labels} stands for the tags that a question names
     metrics: tuple[str, ...]
+    fields: tuple[str, ...]           # of a history entry
     labels: tuple[str, ...] = ()      # possible answers; empty for texts, and for tags, which the question names
     says: tuple[str, ...] = ()        # what our prompt calls them
 
 LAMP = {t.name: t for t in (
     Task("LaMP_1", re.compile(r'title "(.*?)", which reference is related.*?\[1\]: "(.*?)"\s*\[2\]: "(.*)"', re.S), "{0} [A] {1} [B] {2}",
-         "The input is the title of a paper by the person, and two others, [A] and [B]. Which of the two does the person cite? Answer with the identifier only.", ("accuracy",), ("[1]", "[2]"), ("A", "B")),
+         "The input is the title of a paper by the person, and two others, [A] and [B]. Which of the two does the person cite? Answer with the identifier only.", ("accuracy",), ("title", "abstract"), ("[1]", "[2]"), ("A", "B")),
     Task("LaMP_2", re.compile(r"tags: \[(.*?)\] description:\s*(.*)", re.S), "{1}",
-         "Which tag does the person give this film? The tags are {labels}. Answer with the tag only.", ("accuracy", "macro_f1")),
-    Task("LaMP_3", re.compile(r"review:\s*(.*)", re.S), "{0}", TASKS["rating"], ("mae", "rmse"), ("1", "2", "3", "4", "5"), ("1", "2", "3", "4", "5")),
-    Task("LaMP_4", re.compile(r"article:\s*(.*)", re.S), "{0}", "Write the headline that the person gives this article.", ("rouge1", "rougeL")),
-    Task("LaMP_5", re.compile(r"paper:\s*(.*)", re.S), "{0}", "Write the title that the person gives the paper with this abstract.", ("rouge1", "rougeL")),
-    Task("LaMP_7", re.compile(r"after it:\s*(.*)", re.S), "{0}", TASKS["rewrite"], ("rouge1", "rougeL")))}
+         "Which tag does the person give this film? The tags are {labels}. Answer with the tag only.", ("accuracy", "macro_f1"), ("tag", "description")),
+    Task("LaMP_3", re.compile(r"review:\s*(.*)", re.S), "{0}", TASKS["rating"], ("mae", "rmse"), ("text", "score"), ("1", "2", "3", "4", "5"), ("1", "2", "3", "4", "5")),
+    Task("LaMP_4", re.compile(r"article:\s*(.*)", re.S), "{0}", "Write the headline that the person gives this article.", ("rouge1", "rougeL"), ("title", "text")),
+    Task("LaMP_5", re.compile(r"paper:\s*(.*)", re.S), "{0}", "Write the title that the person gives the paper with this abstract.", ("rouge1", "rougeL"), ("title", "abstract")),
+    Task("LaMP_7", re.compile(r"after it:\s*(.*)", re.S), "{0}", TASKS["rewrite"], ("rouge1", "rougeL"), ("text",)))}
 
-def find_task(name: str) -> Task: # "7" or "LaMP_7"
+def find_task(name: str | int) -> Task: # 7, "7" or "LaMP_7"
+    name = str(name)
     task = LAMP.get(name if name.startswith("LaMP") else f"LaMP_{name}")
     if task is None: raise BumpError(f"The task {name!r} is unknown; the public ones are {', '.join(t.removeprefix('LaMP_') for t in LAMP)}.")
     return task
@@ -88,7 +90,7 @@ class Questions:
         for n, (q, entries, left_out) in enumerate(self._read(), 1):
             if q.id in self.golds: raise BumpError(f"{self.path}: question {n}: the id {q.id!r} is there twice; remove one.")
             self.golds[q.id], self.people[q.id] = q.gold, q.person
-            self.time_based, self.without_text = self.time_based or any(map(_date, entries)), self.without_text + left_out
+            self.time_based, self.without_text = self.time_based or any(map(entry_date, entries)), self.without_text + left_out
             if q.labels != self.labels: self.labels = tuple(dict.fromkeys(self.labels + q.labels))
             h.update(json.dumps(astuple(q)[:6]).encode()) # all but the person
         if not self.golds: raise BumpError(f"{self.path}: there is no question in it.")
@@ -113,8 +115,10 @@ def _stream(path: Path) -> Iterator:
     "The items of a JSON list, one at a time."
     ijson = lamp_extra("ijson")
     with open(path, "rb") as f:
-        if f.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[": raise BumpError(f"{path}: holds no list of questions; is it a LaMP file?")
-        f.seek(0)
+        bom = 3 * (f.read(3) == b"\xef\xbb\xbf")
+        f.seek(bom)
+        if f.read(64).lstrip()[:1] != b"[": raise BumpError(f"{path}: holds no list of questions; is it a LaMP file?")
+        f.seek(bom)
         try: yield from ijson.items(f, "item", use_float=True)
         except ijson.JSONError as e: raise BumpError(f"{path}: is not whole JSON ({' '.join(str(e).split())[:80]}); download it again.") from None
 
@@ -129,31 +133,44 @@ def _read_golds(path: Path, task: Task) -> dict[str, str] | None:
     except ValueError as e: raise BumpError(f"{path}: is not whole JSON ({e}); download it again.") from None
     if not isinstance(data, dict): raise BumpError(f"{path}: holds a {type(data).__name__} where a dict belongs; is it a LaMP file?")
     if data.get("task") != task.name: raise BumpError(f"{path}: holds answers of {data.get('task')!r}, not of {task.name}.")
-    try: pairs = [(str(g["id"]), str(g["output"])) for g in data["golds"]]
-    except (KeyError, TypeError): raise BumpError(f"{path}: each of the golds must have an id and an output.") from None
+    try: pairs = [(_scalar(g["id"]), _scalar(g["output"])) for g in data["golds"]]
+    except (KeyError, TypeError, ValueError): raise BumpError(f"{path}: each of the golds must have an id and an output, a text or a number each.") from None
     golds = dict(pairs)
     if len(golds) < len(pairs): raise BumpError(f"{path}: an id is there twice.")
     return golds
 
+def _scalar(value) -> str: # of a text or a number
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)): raise ValueError
+    return str(value)
+
 def _question(row: dict, where: str, task: Task, golds: Mapping[str, str] | None) -> tuple[Question, list[dict]]:
-    try: id, text, profile = str(row["id"]), str(row["input"]), list(row["profile"])
-    except (KeyError, TypeError): raise BumpError(f"{where}: needs an id, an input and a profile.") from None
+    try: id, text, profile, person = _scalar(row["id"]), _scalar(row["input"]), list(row["profile"]), row.get("user_id")
+    except (KeyError, TypeError, ValueError): raise BumpError(f"{where}: needs an id, an input and a profile.") from None
     match = task.parts.search(text)
     if match is None: raise BumpError(f"{where} (id {id}): the input is not one of {task.name}.")
     if golds is not None and id not in golds: raise BumpError(f"{where} (id {id}): there is no right answer with this id; is the outputs file that of another split?")
     labels, gold = task.labels or (tuple(t.strip() for t in match[1].split(",")) if task.name == "LaMP_2" else ()), golds[id] if golds else None
     if labels and gold is not None and gold.strip() not in labels: raise BumpError(f"{where} (id {id}): the right answer {gold!r} is none of {', '.join(labels)}.")
-    read = [(e, t) for n, e in enumerate(profile, 1) if (t := _text_of(e, f"{where}, profile entry {n}"))]
-    read.sort(key=lambda pair: _date(pair[0]))
-    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(t for _, t in read), labels, gold, str(row.get("user_id", id))), [e for e, _ in read]
+    read = [(e, t) for n, e in enumerate(profile, 1) if (t := _text_of(e, f"{where}, profile entry {n}", task))]
+    read.sort(key=lambda pair: entry_date(pair[0]))
+    return Question(id, text, tuple(g.strip() for g in match.groups()), tuple(t for _, t in read), labels, gold, id if person in (None, "") else str(person)), [e for e, _ in read]
 
-def _text_of(entry, where: str) -> str | None: # None where there is no text
+def _text_of(entry, where: str, task: Task) -> str | None: # None where there is no text
+    if not isinstance(entry, dict) or any(f not in entry for f in task.fields): raise BumpError(f"{where}: an entry of {task.name} has {' and '.join(task.fields)}.")
+    if any(isinstance(entry[f], (dict, list, bool)) for f in task.fields): raise BumpError(f"{where}: {' and '.join(task.fields)} must be texts or numbers.")
+    if "score" in task.fields and str(entry["score"]).strip() not in task.labels: raise BumpError(f"{where}: the score {entry['score']!r} is none of {', '.join(task.labels)}.")
+    entry_date(entry, where)
     try: return lamp_text(entry, where)
     except BadRecord as e:
         if e.reason == "the text is empty": return None
         raise
 
-def _date(entry) -> str: return str(entry.get("date", "")) if isinstance(entry, dict) else "" # the time-based split has one
+def entry_date(entry: dict, where: str = "") -> tuple[int, ...]: # the time-based split has one
+    "The date of a history entry as numbers, largest unit first; empty without a date. Raises `BumpError` where that can't be done."
+    date = "" if entry.get("date") is None else str(entry["date"]).strip()
+    parts = tuple(map(int, re.findall(r"\d+", date)))
+    if date and (re.search(r"[^\d\s:./TZ+-]", date) or not parts or (len(parts) > 1 and parts[0] < 1000)): raise BumpError(f"{where}: can't read the date {date!r}; year, month and day in this order, please.")
+    return parts
 
 # %% ../nbs/12_lamp.ipynb #d558725f
 LAMP_USER = "{profile}{records}<input>{input}</input>\n{asks}"
@@ -210,7 +227,7 @@ def rouge_scorer():
 def _mark(answer: str, gold: float) -> float:
     try: x = float(answer)
     except ValueError: x = float("nan")
-    return x if np.isfinite(x) else 1.0 if abs(1 - gold) > abs(5 - gold) else 5.0
+    return x if abs(x) < 1e9 else 1.0 if abs(1 - gold) > abs(5 - gold) else 5.0
 
 def aggregate(metric: str, values: np.ndarray) -> float:
     "A metric from what `evaluate` gave for (some of) the questions."

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json, sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,8 +17,8 @@ from .interactions import BumpError
 
 # %% auto #0
 __all__ = ['LAMP_COMMANDS', 'TaskFlags', 'BackboneFlags', 'DownloadFlags', 'download_command', 'LogsFlags', 'logs_command',
-           'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command', 'TableFlags',
-           'table_command', 'run_lamp_command']
+           'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command', 'alone',
+           'TableFlags', 'table_command', 'run_lamp_command']
 
 # %% ../nbs/14a_lamp_cli.ipynb #93048843
 @dataclass
@@ -145,14 +147,20 @@ def eval_command(argv: list[str]) -> None:
     (flags,) = parse(argv, EvalFlags)
     task = flags.find("output_dir")
     from bump.lamp import Questions
-    from bump.lamp_runs import parse_method, run_lamp
+    from bump.lamp_runs import parse_method
     method, settings = parse_method(flags.method), flags.settings()
     _look_ahead(flags, task, method)
     questions = Questions(flags.data, task, flags.split, flags.limit)
+    if flags.split != "test" and None in questions.golds.values(): raise BumpError(f"{questions.path.with_name(f'{flags.split}_outputs.json')}: the right answers of {flags.split} are public and belong here; download them.")
+    with alone(flags.output_dir): _evaluate(flags, task, method, settings, questions)
+
+def _evaluate(flags: EvalFlags, task, method, settings, questions) -> None:
+    from bump.lamp_runs import run_lamp
     profiles, writer = _profiles(flags, questions) if method.profile else (None, None)
     backbone = None if flags.method == "copy" else flags.load_backbone()
     if questions.without_text: print(f"{questions.path}: {questions.without_text:,} records without text are left out", file=sys.stderr)
     result = run_lamp(questions, flags.method, backbone, flags.output_dir, profiles, settings, flags.name, flags.batch_size, flags.seed, writer)
+    if result["records_a_prompt"] < method.k: print(f"{result['records_a_prompt']:.1f} records a prompt, not {method.k}: people have no more, or no more fit into --backbone_prompt_tokens", file=sys.stderr)
     print(f"{task.name} {flags.split}, {result['name']}, {len(questions):,} questions: " + ("; ".join(f"{m} {s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for m, s in result["scores"].items()) or "answers are not public; submission.json has ours"))
 
 def _look_ahead(flags: EvalFlags, task, method) -> None: # what would fail after hours of writing profiles
@@ -161,32 +169,54 @@ def _look_ahead(flags: EvalFlags, task, method) -> None: # what would fail after
         if not flags.writer: raise BumpError(f"Whose profiles? Name a writer with --writer, or give a store with --profiles, for the method {flags.method!r}.")
         flags.check_engine(flags.writer)
     if flags.method != "copy": flags.check_engine(flags.backbone)
-    if flags.batch_size < 1: raise BumpError(f"batch_size is at least 1, not {flags.batch_size}.")
+    for name, least in (("batch_size", 1), ("max_prompt_tokens", 1), ("max_new_tokens", 1), ("seed", 0)):
+        if getattr(flags, name) < least: raise BumpError(f"{name} is at least {least}, not {getattr(flags, name)}.")
     run, now = Path(flags.output_dir, "run.json"), dict(task=task.name, split=flags.split, method=flags.method, name=flags.name or flags.method)
-    was = json.loads(run.read_text()) if run.exists() else now
-    differs = next((k for k, v in now.items() if was[k] != v), None)
+    from bump.lamp_runs import read_run
+    was = read_run(run) if run.exists() else now
+    differs = next((k for k, v in now.items() if was.get(k) != v), None)
     if differs: raise BumpError(f"{flags.output_dir} holds a run with {differs}={was[differs]!r}, now it is {now[differs]!r}; choose another output_dir.")
 
 def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]: # and who wrote them
     from bump.profiles import read_store
     store = Path(flags.profiles or Path(flags.output_dir, "profiles.jsonl"))
     blank = {q.id: "" for q in questions if not q.records} # nobody can describe a person without records
-    if not flags.profiles: _write_profiles(flags, questions, store, len(questions) - len(blank))
+    if not flags.profiles: _write_profiles(flags, questions, store, [i for i in questions.golds if i not in blank])
     written = read_store(store) if flags.profiles or store.exists() else {}
     return blank | {u: p.profile for u, p in written.items()}, ", ".join(sorted({f"{p.model}@{p.model_revision}" for p in written.values()}))
 
-def _write_profiles(flags: EvalFlags, questions, store: Path, n: int, chunk: int = 5000) -> None: # people are read from disk in chunks
+def _write_profiles(flags: EvalFlags, questions, store: Path, ids: list[str], chunk: int = 5000) -> None: # people are read from disk in chunks
     import gc, torch
     from bump.profiles import drop_cut_line, read_store, write_store
     if store.exists():
         drop_cut_line(store)
-        same = [p for p in read_store(store).values() if (p.model, p.max_prompt_tokens, p.max_new_tokens) == (flags.writer, flags.max_prompt_tokens, flags.max_new_tokens)]
-        if len(same) >= n: return # no need to load the writer
+        if _is_whole(flags, store, ids): return # no need to load the writer
     writer, users = flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens), (q.user() for q in questions if q.records)
     while some := list(islice(users, chunk)): write_store(some, writer, store, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, batch_size=flags.batch_size)
+    missing = [i for i in ids if i not in read_store(store)] if store.exists() else ids
+    if missing: raise BumpError(f"{flags.writer} wrote no profile for {len(missing):,} users (the first is {missing[0]!r}); run the same command again to ask for these once more.")
     del writer
     gc.collect() # the backbone may need the same GPU
     if torch.cuda.is_available(): torch.cuda.empty_cache()
+
+def _is_whole(flags: EvalFlags, store: Path, ids: list[str]) -> bool: # by this very writer
+    from bump.models import model_folder, weights_revision
+    from bump.profiles import PROMPT_VERSION, read_store
+    served = flags.writer.startswith(("http://", "https://"))
+    same = dict(prompt_version=PROMPT_VERSION, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, temperature=0.0) | ({} if served else dict(model_revision=weights_revision(model_folder(flags.writer.removeprefix("vllm:") or "embedded"))))
+    written = read_store(store)
+    return all(i in written and all(getattr(written[i], k) == v for k, v in same.items()) for i in ids)
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    "Keep other processes out of a folder. Raises `BumpError` where one is in it."
+    try: import fcntl
+    except ImportError: yield; return # Windows
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, ".lock"), "w") as f:
+        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError: raise BumpError(f"{folder}: another process is writing into it; wait for it, or choose another output_dir.") from None
+        yield
 
 
 # %% ../nbs/14a_lamp_cli.ipynb #1c540975

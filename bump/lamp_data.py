@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import hashlib, json, os, time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .interactions import BumpError, lamp_text
-from .lamp import Question, Questions, Task, lamp_extra
+from .lamp import Question, Questions, Task, entry_date, lamp_extra
 
 # %% auto #0
 __all__ = ['ADDRESS', 'RARE', 'lamp_files', 'fetch_file', 'whole_json', 'Forbidden', 'forbidden', 'Kept', 'training_people',
@@ -68,6 +69,7 @@ def _receive(url: str, part: Path, stall: float) -> str | None: # what went wron
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={_size(part)}-", "If-Range": known} if known and _size(part) else {})
     try:
         with httpx.stream("GET", url, headers=headers, timeout=stall, follow_redirects=True) as r: return _store(r, part, url)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e: raise BumpError(f"{url}: is no address to fetch from ({e}).") from None
     except httpx.RequestError as e: return f"the line failed ({str(e) or type(e).__name__})"
 
 def _store(r, part: Path, url: str) -> str | None:
@@ -103,24 +105,33 @@ class Forbidden:
     "What must not be trained on."
     people: set[str] = field(default_factory=set)
     texts: set[int] = field(default_factory=set)                   # hashes of inputs and answers
+    histories: set[int] = field(default_factory=set)               # hashes of whole histories
     owners: dict[int, list[int]] = field(default_factory=dict)     # hash of a record → numbers of the people who have it
     sizes: list[int] = field(default_factory=list)                 # records of each person
+    numbers: dict[str, int] = field(default_factory=dict)          # of people
+    unchecked: tuple[str, ...] = ()                                # splits whose questions are not there
 
     def add(self, q: Question) -> None:
         self.people.add(q.person)
         self.texts.update(map(_key, _asked(q)))
-        for key in {_key(r) for r in q.records}: self.owners.setdefault(key, []).append(len(self.sizes))
-        self.sizes.append(len(set(q.records)))
+        keys = _keys(q)
+        self.histories.add(hash(keys))
+        number = self.numbers.get(q.person, self._twin(keys))
+        if number is None: number = len(self.sizes); self.sizes.append(0)
+        self.numbers[q.person] = number
+        new = [k for k in keys if number not in self.owners.get(k, ())]
+        for k in new: self.owners.setdefault(k, []).append(number)
+        self.sizes[number] += len(new)
+
+    def _twin(self, keys: frozenset[int]) -> int | None: # somebody of dev or test who is asked about under another name
+        shared = Counter(p for k in keys for p in self.owners.get(k, ()))
+        return next((p for p, n in shared.items() if n >= 5 and 10 * n >= 9 * min(len(keys), self.sizes[p])), None)
 
     def is_person(self, q: Question) -> bool:
         "Whether the question is about somebody of dev or test: the same name, the same history, or at least two rare records and half of the shorter history in common."
-        keys, shared, rare = {_key(r) for r in q.records}, {}, {}
-        for key in keys:
-            owners = self.owners.get(key, ())
-            for person in owners:
-                shared[person] = shared.get(person, 0) + 1
-                if len(owners) <= RARE: rare[person] = rare.get(person, 0) + 1
-        return q.person in self.people or any(n == len(keys) == self.sizes[p] or (rare.get(p, 0) >= 2 and 2 * rare[p] >= min(len(keys), self.sizes[p])) for p, n in shared.items())
+        keys = _keys(q)
+        rare = Counter(p for k in keys if len(owners := self.owners.get(k, ())) <= RARE for p in owners)
+        return q.person in self.people or (keys and hash(keys) in self.histories) or any(n >= 2 and 2 * n >= min(len(keys), self.sizes[p]) for p, n in rare.items())
 
     def shows(self, entry: dict) -> bool:
         "Whether a record has a forbidden text."
@@ -130,13 +141,16 @@ class Forbidden:
 
 def _key(text: str) -> int: return int.from_bytes(hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=8).digest(), "big")
 
+def _keys(q: Question) -> frozenset[int]: return frozenset(map(_key, q.records))
+
 def _asked(q: Question) -> list[str]: # the texts of a question
     return [*(q.parts[1:] if len(q.parts) == 2 else q.parts), *([q.gold] if q.gold and not q.labels else [])] # LaMP-2's first part is the list of tags
 
 def forbidden(data: str | Path, task: Task) -> Forbidden:
     "Collect the people and texts of dev and test. Raises `BumpError` where neither is there."
-    found, there = Forbidden(), [s for s in ("dev", "test") if any((Path(data, f) / f"{s}_questions.json").exists() for f in (task.name, ""))]
+    there = [s for s in ("dev", "test") if any((Path(data, f) / f"{s}_questions.json").exists() for f in (task.name, ""))]
     if not there: raise BumpError(f"{Path(data, task.name)}: neither dev_questions.json nor test_questions.json is there, so nobody can say who must not be trained on; download them.")
+    found = Forbidden(unchecked=tuple(s for s in ("dev", "test") if s not in there))
     for split in there:
         for q in Questions(data, task, split): found.add(q)
     return found
@@ -150,43 +164,63 @@ class Kept:
     left_people: int = 0
     left_records: int = 0
     left_questions: int = 0    # of the people kept
+    unchecked: tuple[str, ...] = () # splits whose questions are not there, so nobody could be left out for them
 
     def __str__(self) -> str:
         return (f"{self.people:,} people with {self.records:,} records; left out: {self.left_people:,} people who are in dev or test, "
-                f"{self.left_records:,} records and {self.left_questions:,} questions with a text of dev or test")
+                f"{self.left_records:,} records and {self.left_questions:,} questions with a text of dev or test"
+                + "".join(f"; {s}_questions.json is not there, so its people and texts could not be left out" for s in self.unchecked))
 
 def training_people(data: str | Path, task: Task, kept: Kept) -> Iterator[tuple[Question, list[dict], bool]]: # a question with what may be read, its entries, and whether it may be asked
     "The train split without anything of dev and test; `kept` counts."
-    no = forbidden(data, task)
+    no, seen = forbidden(data, task), set()
+    kept.unchecked = no.unchecked
     for q, entries in Questions(data, task, "train").with_entries():
         if no.is_person(q): kept.left_people += 1; continue
         mine = [e for e in entries if not no.shows(e)]
         kept.left_records += len(entries) - len(mine)
-        kept.people += bool(mine); kept.records += len(mine)
+        if mine: seen.add(q.person)
+        kept.people = len(seen); kept.records += len(mine)
         fair = not no.asks(q)
         kept.questions += fair; kept.left_questions += not fair
         if mine: yield replace(q, records=tuple(lamp_text(e, "") for e in mine)), mine, fair
     if not kept.people: raise BumpError(f"{Path(data, task.name)}: nobody is left to train on ({kept}); in the time-based split all people are in dev or test, use the user-based one.")
 
 def training_logs(data: str | Path, task: Task, output: str | Path) -> Kept:
-    "Write the log for `bump train`: a line a person, records in order, with the date where there is one."
-    kept, output = Kept(), Path(output)
+    "Write the log for `bump train`: a line a person, who has the longest of the histories given with the person's questions, records in order, with the date where there is one."
+    kept, output, best, n_records = Kept(), Path(output), _longest(Questions(data, task, "train")), 0
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(output.name + ".tmp")
     try:
         with open(aside, "w", encoding="utf-8") as f:
             for q, entries, _ in training_people(data, task, kept):
-                rows = [dict(text=t) | ({"time": e["date"]} if e.get("date") else {}) for t, e in zip(q.records, entries)]
-                f.write(json.dumps(dict(user_id=q.id, interactions=rows), ensure_ascii=False) + "\n")
+                if best.get(q.person, q.id) != q.id: continue
+                rows = [dict(text=t) | ({"time": _time(e)} if e.get("date") else {}) for t, e in zip(q.records, entries)]
+                f.write(json.dumps(dict(user_id=q.person, interactions=rows), ensure_ascii=False) + "\n")
+                n_records += len(rows)
         aside.replace(output)
     finally: aside.unlink(missing_ok=True)
+    kept.records = n_records # of several histories of a person only the longest counts
     return kept
+
+def _longest(questions: Questions) -> dict[str, str]: # of people with several questions → the one with the longest history
+    several = {p for p, n in Counter(questions.people.values()).items() if n > 1}
+    best: dict[str, tuple[int, str]] = {}
+    for q in questions if several else ():
+        if q.person in several: best[q.person] = max(best.get(q.person, (-1, "")), (len(q.records), q.id))
+    return {p: i for p, (_, i) in best.items()}
+
+def _time(entry: dict): # as `bump train` reads it
+    parts = entry_date(entry)
+    return "{:04}-{:02}-{:02}".format(*parts) if len(parts) == 3 else entry["date"]
 
 def training_questions(data: str | Path, task: Task, limit: int | None = None) -> list[Question]:
     "Questions of the train split with their answers, about people with records. Raises `BumpError` where the answers are missing."
+    if limit is not None and limit < 1: raise BumpError(f"limit is at least 1, not {limit}.")
     out, kept = [], Kept()
     for q, _, fair in training_people(data, task, kept):
         if q.gold is None: raise BumpError(f"{Path(data, task.name)}: train_outputs.json is not there, and training on the task needs the right answers.")
         if fair: out.append(q)
-        if limit and len(out) == limit: break
+        if len(out) == limit: break
+    if not out: raise BumpError(f"{Path(data, task.name)}: no question is left to train on ({kept}).")
     return out

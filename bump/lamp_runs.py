@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,9 +24,9 @@ from .profiles import drop_cut_line
 
 # %% auto #0
 __all__ = ['PROFILES', 'Asked', 'Table', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'answer', 'LampRun',
-           'run_lamp', 'read_predictions', 'bootstrap_metric', 'draw_people', 'score_run', 'lamp_table', 'table_names',
-           'table_rows', 'caption', 'show_table', 'markdown_table', 'table_json', 'plot_gains',
-           'plot_reward_and_metric']
+           'run_lamp', 'read_run', 'read_rows', 'read_predictions', 'bootstrap_metric', 'draw_people', 'score_run',
+           'lamp_table', 'table_names', 'table_rows', 'caption', 'show_table', 'markdown_table', 'table_json',
+           'plot_gains', 'plot_reward_and_metric']
 
 # %% ../nbs/12a_lamp_runs.ipynb #7099ceca
 PROFILES = ("zero_shot", "bump", "bump_plus", "labelled", "api", "shuffled")
@@ -71,12 +72,13 @@ def strangers(profiles: Mapping[str, str], seed: int, people: Mapping[str, str] 
 @dataclass(frozen=True)
 class AnswerSettings:
     "How the backbone is asked."
-    answers: str = "labels"       # of choice tasks: the likeliest of the labels, or "text" as the model writes it
+    answers: str = "labels"       # of choice tasks: the label with the highest log p per token, or "text" as the model writes it
     max_prompt_tokens: int = 1024 # of the whole prompt
     max_new_tokens: int = 64      # of the answer
 
     def __post_init__(self):
         if self.answers not in ("labels", "text"): raise BumpError(f"answers is labels or text, not {self.answers!r}.")
+        if min(self.max_prompt_tokens, self.max_new_tokens) < 1: raise BumpError(f"The budgets of prompt and answer are at least 1 token, not {self.max_prompt_tokens} and {self.max_new_tokens}.")
 
 Asked = Sequence[tuple[Question, str]] # each question with a profile, which may be empty
 
@@ -88,7 +90,7 @@ def answer(task: Task, m: Method, backbone: Engine, asked: Asked, s: AnswerSetti
     return [(json.dumps(p), r) for p, r in zip(prompts, replies)]
 
 def _official(task: Task, text: str) -> str: # our identifiers as the official ones
-    return dict(zip(task.says, task.labels)).get(text.strip(), text)
+    return dict(zip(task.says, task.labels)).get(text.strip().strip("[]()."), text) if task.says != task.labels else text
 
 def _likeliest(task: Task, backbone: Engine, prompts, questions: Sequence[Question]) -> list[str | None]: # by log p a token
     logp, n = backbone.reply_log_probs([(p, say) for p, q in zip(prompts, questions) for say in task.says or q.labels])
@@ -155,26 +157,41 @@ def _profiles_for(m: Method, people: Mapping[str, str], profiles: Mapping[str, s
 def _open_folder(folder: Path, run: LampRun) -> Collection[str]: # ids that are done
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "run.json").exists():
-        before = json.loads((folder / "run.json").read_text())
+        before = read_run(folder / "run.json")
         for k, v in asdict(run).items():
             if before.get(k) != v: raise BumpError(f"{folder} holds a run with {k}={before.get(k)!r}, now it is {v!r}; choose another output_dir.")
+    elif (folder / "predictions.jsonl").exists(): raise BumpError(f"{folder} has answers, but no run.json says whose; choose another output_dir.")
     else: write_json(folder / "run.json", asdict(run))
     done = read_predictions(folder).keys()
     _keep_prompts(folder / "prompts.jsonl", done)
     return done
 
-def read_predictions(folder: Path) -> dict[str, str]:
-    "The answers of a run by id; a last line that was cut off is dropped."
-    path = folder / "predictions.jsonl"
-    if not path.exists(): return {}
+def read_run(path: Path) -> dict:
+    "What `bump lamp eval` wrote of a run. Raises `BumpError` for anything else."
+    try: run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError): run = None
+    if not isinstance(run, dict) or any(k not in run for k in ("task", "method", "questions")): raise BumpError(f"{path}: is not of a run of `bump lamp eval`; choose another folder.")
+    return run
+
+def read_rows(path: Path, *keys: str) -> Iterator[dict[str, str]]:
+    "The lines of a file of a run, without a last one that was cut off. Raises `BumpError` with the line that can't be read."
+    if not path.exists(): return
     drop_cut_line(path)
-    with open(path, encoding="utf-8") as f: return {r["id"]: r["prediction"] for r in map(json.loads, f)}
+    with open(path, encoding="utf-8") as f:
+        for n, line in enumerate(f, 1):
+            try: row = json.loads(line)
+            except ValueError: row = None
+            if not isinstance(row, dict) or any(not isinstance(row.get(k), str) for k in keys): raise BumpError(f"{path}:{n}: the line can't be read; remove it, and run the same command again.")
+            yield row
+
+def read_predictions(folder: Path) -> dict[str, str]:
+    "The answers of a run by id."
+    return {r["id"]: r["prediction"] for r in read_rows(folder / "predictions.jsonl", "id", "prediction")}
 
 def _keep_prompts(path: Path, done: Collection[str]) -> None: # of a batch whose answers were lost
     if not path.exists(): return
-    drop_cut_line(path)
     aside = path.with_name(path.name + ".tmp")
-    with open(path, encoding="utf-8") as f, open(aside, "w", encoding="utf-8") as g: g.writelines(line for line in f if json.loads(line)["id"] in done)
+    with open(aside, "w", encoding="utf-8") as g: g.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in read_rows(path, "id", "hash") if r["id"] in done)
     aside.replace(path)
 
 def _write(folder: Path, questions: Questions, done: Collection[str], ask: Callable, batch_size: int) -> None:
@@ -183,7 +200,7 @@ def _write(folder: Path, questions: Questions, done: Collection[str], ask: Calla
     with open(folder / "prompts.jsonl", "a", encoding="utf-8") as prompts, open(folder / "predictions.jsonl", "a", encoding="utf-8") as answers, tqdm(total=len(questions), initial=len(done), desc="questions", disable=None) as bar:
         while batch := list(islice(todo, batch_size)):
             rows = [(q.id, prompt, reply) for q, (prompt, reply) in zip(batch, ask(batch)) if reply is not None]
-            _append(prompts, [dict(id=i, hash=hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()) for i, prompt, _ in rows]) # first, so that no answer is without its prompt
+            _append(prompts, [dict(id=i, hash=hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest(), records=prompt.count("<record>")) for i, prompt, _ in rows]) # first, so that no answer is without its prompt
             _append(answers, [dict(id=i, prediction=reply) for i, _, reply in rows])
             bar.update(len(batch))
 
@@ -219,13 +236,15 @@ def score_run(folder: str | Path, questions: Questions) -> dict:
     answers, folder = read_predictions(Path(folder)), Path(folder)
     missing = [i for i in questions.golds if i not in answers]
     if missing: raise BumpError(f"{folder}: {len(missing):,} of {len(questions):,} answers are missing (the first is {missing[0]!r}); run the same command again.")
-    result = {**json.loads((folder / "run.json").read_text()), "scores": {}}
+    asked = [r["records"] for r in read_rows(folder / "prompts.jsonl", "id", "hash")]
+    result = {**read_run(folder / "run.json"), "records_a_prompt": round(sum(asked) / max(1, len(asked)), 3), "scores": {}} # fewer than wanted where the budget was short
     if None not in questions.golds.values(): # those of the test split are not public
         values = evaluate(questions.task, [answers[i] for i in questions.golds], list(questions.golds.values()), questions.labels)
         number = {p: i for i, p in enumerate(dict.fromkeys(questions.people.values()))}
         person = np.array([number[p] for p in questions.people.values()])
         result["scores"] = {m: asdict(bootstrap_metric(m, v, person=person)) for m, v in values.items()}
-        np.savez_compressed(folder / "values.npz", person=person, **values)
+        with open(folder / "values.npz.tmp", "wb") as f: np.savez_compressed(f, person=person, **values)
+        (folder / "values.npz.tmp").replace(folder / "values.npz")
     else: write_json(folder / "submission.json", dict(task=questions.task.name, golds=[dict(id=i, output=answers[i]) for i in questions.golds])) # as the benchmark's server wants it
     write_json(folder / "scores.json", result)
     return result
@@ -238,6 +257,7 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
     runs = [(Path(f), _scores(Path(f))) for f in folders]
     if len({(r["task"], r["name"]) for _, r in runs}) < len(runs): raise BumpError("Two runs of a task have the same name; give each run once, and runs on different backbones different names (`bump lamp eval --name`).")
     base, first, table = {r["task"]: (f, r) for f, r in runs if r["name"] == against}, {}, {}
+    if not base and against != "zero_shot": raise BumpError(f"No run is called {against!r}, so nothing can be compared with it; there are {', '.join(dict.fromkeys(r['name'] for _, r in runs))}.")
     for f, r in runs: first.setdefault(r["task"], (f, r))
     for f, r in sorted(runs, key=lambda run: list(LAMP).index(run[1]["task"])):
         g, x = base.get(r["task"], first[r["task"]])
@@ -256,11 +276,13 @@ def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
     if differs: raise BumpError(f"{f} and {g} differ in {differs.replace('_', ' ')}; they can't be compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}.")
 
 def _scores(folder: Path) -> dict:
-    try: return json.loads((folder / "scores.json").read_text())
-    except OSError: raise BumpError(f"{folder}: there are no scores; finish the run with `bump lamp eval`.") from None
+    if not (folder / "scores.json").exists(): raise BumpError(f"{folder}: there are no scores; finish the run with `bump lamp eval`.")
+    return read_run(folder / "scores.json")
 
 def _values(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "values.npz") as x: return dict(x)
+    try:
+        with np.load(folder / "values.npz") as x: return dict(x)
+    except (OSError, ValueError, BadZipFile): raise BumpError(f"{folder / 'values.npz'}: can't be read; run `bump lamp eval` for this folder again.") from None
 
 def table_names(table: Table) -> list[str]:
     "The names of the runs, in the order in which they came."
@@ -279,7 +301,8 @@ def _cell(cell: Mapping[str, Mean] | None) -> str:
 def caption(table: Table, against: str = "zero_shot") -> str:
     "What a table shows, in a sentence."
     ns = {c.rsplit(" ", 1)[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
-    return f"Mean [95% interval], † differs from {against} (paired bootstrap); questions: {', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test split, by others."
+    compared = any("difference" in cell for row in table.values() for cell in row.values())
+    return f"Mean [95% interval]{f', † differs from {against} (paired bootstrap)' if compared else ''}; questions: {', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test split, by others."
 
 def show_table(table: Table, against: str = "zero_shot") -> None:
     "Print a table: methods × metrics, and the public leaderboard beside it."

@@ -133,11 +133,12 @@ def sft_rows(task: Task, questions: Sequence[Question], methods: str, profiles: 
     return [row for name in methods.split(",") for row in _rows_of(task, questions, parse_method(name.strip()), profiles, tokenizer, settings)]
 
 def _rows_of(task: Task, questions: Sequence[Question], m: Method, profiles: Mapping[str, str], tokenizer, settings: AnswerSettings) -> list[dict]:
-    missing, rows = next((q.id for q in questions if m.profile and q.id not in profiles), None), []
+    if m.name == "copy" or m.profile == "shuffled": raise BumpError(f"{m.name} is there to compare answers with; a backbone is not tuned on it.")
+    missing, rows = next((q.id for q in questions if m.profile and not profiles.keys() & {q.id, q.person}), None), []
     if missing is not None: raise BumpError(f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for the log of `bump lamp logs`.")
     said = dict(zip(task.labels, task.says))
     for q in questions:
-        prompt = encode(tokenizer, fit_prompt(task, q, profiles[q.id] if m.profile else "", retrieve(q, m), tokenizer, settings.max_prompt_tokens))
+        prompt = encode(tokenizer, fit_prompt(task, q, profiles.get(q.id, profiles.get(q.person, "")) if m.profile else "", retrieve(q, m), tokenizer, settings.max_prompt_tokens))
         reply = [*tokenizer(said.get(q.gold.strip(), q.gold.strip()), add_special_tokens=False)["input_ids"][: settings.max_new_tokens], tokenizer.eos_token_id]
         rows.append(dict(input_ids=prompt + reply, labels=[-100] * len(prompt) + reply))
     return rows
@@ -181,7 +182,8 @@ def _open_tuning(folder: Path, config: BackboneConfig, facts: dict) -> str | Non
     from_all([None]) # nobody writes before all have looked
     if there:
         if not resume: raise BumpError(f"{folder} already holds a run; choose another output_dir, or continue with resume_from_checkpoint=true.")
-        was = json.loads((folder / "tuning.json").read_text())
+        try: was = json.loads((folder / "tuning.json").read_text())
+        except ValueError: raise BumpError(f"{folder / 'tuning.json'}: can't be read; choose another output_dir.") from None
         differs = next((k for k, v in facts.items() if was.get(k) != v), None)
         if differs: raise BumpError(f"{folder} was started with another {differs.replace('_', ' ')} ({was.get(differs)}, now {facts[differs]}); bring back the old one, or choose another output_dir.")
         step = max(checkpoints(folder), default=0)

@@ -81,6 +81,7 @@ def read_store(path: str | Path) -> dict[str, Profile]:
     for n, line in enumerate(path.read_bytes().splitlines(), 1):
         try: p = Profile(**json.loads(line))
         except (ValueError, TypeError): raise BumpError(f"{path}:{n}: the line is not a profile with its provenance; write profiles with `bump profile`.") from None
+        if not (isinstance(p.user_id, str) and isinstance(p.profile, str)): raise BumpError(f"{path}:{n}: user_id and profile must be texts.")
         if p.user_id in profiles: raise BumpError(f"{path}:{n}: user {p.user_id!r} is there twice.")
         profiles[p.user_id] = p
     return profiles
