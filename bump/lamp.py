@@ -227,7 +227,7 @@ def rouge_scorer():
 def _mark(answer: str, gold: float) -> float:
     try: x = float(answer)
     except ValueError: x = float("nan")
-    return x if abs(x) < 1e9 else 1.0 if abs(1 - gold) > abs(5 - gold) else 5.0
+    return x if abs(x) < 1e100 else 1.0 if abs(1 - gold) > abs(5 - gold) else 5.0
 
 def aggregate(metric: str, values: np.ndarray) -> float:
     "A metric from what `evaluate` gave for (some of) the questions."
