@@ -175,7 +175,7 @@ def _look_ahead(flags: EvalFlags, task, method) -> None: # what would fail after
     from bump.lamp_runs import read_run
     was = read_run(run) if run.exists() else now
     differs = next((k for k, v in now.items() if was.get(k) != v), None)
-    if differs: raise BumpError(f"{flags.output_dir} holds a run with {differs}={was[differs]!r}, now it is {now[differs]!r}; choose another output_dir.")
+    if differs: raise BumpError(f"{flags.output_dir} holds a run with {differs}={was.get(differs)!r}, now it is {now[differs]!r}; choose another output_dir.")
 
 def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]: # and who wrote them
     from bump.profiles import read_store
@@ -193,7 +193,8 @@ def _write_profiles(flags: EvalFlags, questions, store: Path, ids: list[str], ch
         if _is_whole(flags, store, ids): return # no need to load the writer
     writer, users = flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens), (q.user() for q in questions if q.records)
     while some := list(islice(users, chunk)): write_store(some, writer, store, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, batch_size=flags.batch_size)
-    missing = [i for i in ids if i not in read_store(store)] if store.exists() else ids
+    written = read_store(store)
+    missing = [i for i in ids if i not in written]
     if missing: raise BumpError(f"{flags.writer} wrote no profile for {len(missing):,} users (the first is {missing[0]!r}); run the same command again to ask for these once more.")
     del writer
     gc.collect() # the backbone may need the same GPU
