@@ -193,7 +193,7 @@ def _write_profiles(flags: EvalFlags, questions, store: Path, ids: list[str], ch
         if _is_whole(flags, store, ids): return # no need to load the writer
     writer, users = flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens), (q.user() for q in questions if q.records)
     while some := list(islice(users, chunk)): write_store(some, writer, store, max_prompt_tokens=flags.max_prompt_tokens, max_new_tokens=flags.max_new_tokens, batch_size=flags.batch_size)
-    written = read_store(store)
+    written = read_store(store) if ids else {}
     missing = [i for i in ids if i not in written]
     if missing: raise BumpError(f"{flags.writer} wrote no profile for {len(missing):,} users (the first is {missing[0]!r}); run the same command again to ask for these once more.")
     del writer
