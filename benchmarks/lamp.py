@@ -192,7 +192,7 @@ def true_clauses(folder: Path, name: str) -> dict[str, dict]: # profile → what
 
 
 def clauses(a) -> None:
-    rows = {name: true_clauses(Path(a.output_dir), name) for name in (f"LaMP_{t}" for t in a.tasks or "137")}
+    rows = {name: true_clauses(Path(a.output_dir), name) for name in (f"LaMP_{t}" for t in a.tasks or "123457")}
     write_result("lamp_clauses", dict(n=len(make_world(WORLD)) - N_TRAIN, world_seed=WORLD.seed, judge="likelihood:embedded", pools="1 + 8", chance=round(chance_reward(1, 8), 4), profiles="true descriptions, whole and without clauses", tasks=rows))
 
 
