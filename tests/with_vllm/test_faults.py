@@ -117,7 +117,7 @@ def test_a_refusal_is_one_sentence_on_the_screen(server, tmp_path):
 
 
 def test_interrupting_does_not_wait_for_the_timeout(server, tmp_path):
-    code = "import sys; from bump.engines import ServerEngine; from bump.judges import *; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])"
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines import ServerEngine; from bump.judges import *; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])" # a shell that starts tests in the background has it ignored
     with Proxy(server.root, lambda n, path, body: "hang" if "chat" in path else None) as proxy:
         p = subprocess.Popen([sys.executable, "-c", code, proxy.url], stderr=subprocess.DEVNULL)
         while not any("chat" in path for _, path in proxy.seen): time.sleep(0.05)
