@@ -1,4 +1,5 @@
 """Packaging: everything is read from settings.ini, so that no fact is kept twice."""
+
 from configparser import ConfigParser
 from pathlib import Path
 

@@ -6,17 +6,21 @@
 Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). Everything runs on the embedded model; ratios are
 between numbers of one run in one process. `tokens` counts and does not time.
 """
+
 import argparse, json, time
 from pathlib import Path
 
 import numpy as np
 
-from bump.engines import EngineSettings, make_engine, order_tokens
+from bump.engines.base import EngineSettings
+from bump.engines.make import make_engine
+from bump.engines.local import order_tokens
 from bump.interactions import load_logs
-from bump.intrinsic import bootstrap_mean
-from bump.judges import LM_JUDGES, PermutationJudge, Ranking, judge_rankings, position_prior, ranking_question, shuffle_agreement
+from bump.statistics import bootstrap_mean
+from bump.judges import LM_JUDGES, PermutationJudge, position_prior, ranking_question, shuffle_agreement
+from bump.rankings import Ranking, judge_rankings
 from bump.ndcg import chance_ndcg, ndcg
-from bump.pools import named_rng
+from bump.seeds import named_rng
 from bump.prompts import encode, shorten
 from bump.reward import Batch, RewardSettings, rollout_rankings, score_batch
 from bump.world import WorldConfig, describe, make_world
@@ -24,36 +28,70 @@ from bump.world import WorldConfig, describe, make_world
 RESULTS = Path(__file__).parent / "results"
 
 
-def step_of_training(tokenizer, users: int = 32, G: int = 8, record_tokens: int = 60, profile_tokens: int = 150) -> Batch:
+def step_of_training(
+    tokenizer, users: int = 32, G: int = 8, record_tokens: int = 60, profile_tokens: int = 150
+) -> Batch:
     "Records and profiles of the wanted lengths, made of the world's sentences; every rollout is another text."
-    def text(rng, sentences, n): return shorten(" ".join(sentences[i] for i in rng.permutation(len(sentences))), tokenizer, n).rstrip("…")
+
+    def text(rng, sentences, n):
+        return shorten(" ".join(sentences[i] for i in rng.permutation(len(sentences))), tokenizer, n).rstrip("…")
+
     batch = Batch()
     for p in make_world(WorldConfig(n_users=users, n_records=(40, 40), seed=0)):
         sentences = [i.text for i in p.history]
         batch.held_out[p.user_id] = [text(named_rng(0, 0, p.user_id, "record"), sentences, record_tokens)]
-        batch.profiles[p.user_id] = [text(named_rng(0, g, p.user_id, "profile"), sentences, profile_tokens) for g in range(G)]
+        batch.profiles[p.user_id] = [
+            text(named_rng(0, g, p.user_id, "profile"), sentences, profile_tokens) for g in range(G)
+        ]
     return batch
 
 
 def questions(batch: Batch, settings: RewardSettings, n_orders: int | None = None) -> list[Ranking]:
     pools = batch.pools(list(batch.profiles), settings, step=0)
-    return [r for u, ps in batch.profiles.items() for g, p in enumerate(ps) for r in rollout_rankings(batch, u, p, pools[u], n_orders, g)]
+    return [
+        r
+        for u, ps in batch.profiles.items()
+        for g, p in enumerate(ps)
+        for r in rollout_rankings(batch, u, p, pools[u], n_orders, g)
+    ]
 
 
 def tokens(engine) -> dict:
     "Tokens that the judge computes in one step of the paper's size, against the paper's scheme without any sharing."
     batch = step_of_training(engine.tokenizer)
-    lengths = [len(engine.tokenizer(t, add_special_tokens=False)["input_ids"]) for part in (batch.held_out, batch.profiles) for ts in part.values() for t in ts]
+    lengths = [
+        len(engine.tokenizer(t, add_special_tokens=False)["input_ids"])
+        for part in (batch.held_out, batch.profiles)
+        for ts in part.values()
+        for t in ts
+    ]
     plain_judge, plain = PermutationJudge(engine), dict(prefill=0, decode=0)
     asked = questions(batch, RewardSettings())
     for r in asked:
         messages, labels = ranking_question(r, plain_judge.identifiers)
         t = order_tokens(engine.tokenizer, labels)
-        plain["prefill"] += len(encode(engine.tokenizer, messages)); plain["decode"] += len(labels) + (len(labels) - 1) * len(t.separator)
-    result = dict(users=32, G=8, K=8, M=2, P=1, rankings=len(asked), mean_tokens_record=float(np.mean(lengths[:32])), mean_tokens_profile=float(np.mean(lengths[32:])), engine=engine.name,
-                  schemes={"permutation, each ranking alone (the paper's)": dict(plain, times_fewer=1.0)})
+        plain["prefill"] += len(encode(engine.tokenizer, messages))
+        plain["decode"] += len(labels) + (len(labels) - 1) * len(t.separator)
+    result = dict(
+        users=32,
+        G=8,
+        K=8,
+        M=2,
+        P=1,
+        rankings=len(asked),
+        mean_tokens_record=float(np.mean(lengths[:32])),
+        mean_tokens_profile=float(np.mean(lengths[32:])),
+        engine=engine.name,
+        schemes={"permutation, each ranking alone (the paper's)": dict(plain, times_fewer=1.0)},
+    )
     total = sum(plain.values())
-    for kind, pools in (("letters", "independent"), ("letters", "blocks"), ("likelihood", "independent"), ("likelihood", "blocks"), ("yesno", "independent")):
+    for kind, pools in (
+        ("letters", "independent"),
+        ("letters", "blocks"),
+        ("likelihood", "independent"),
+        ("likelihood", "blocks"),
+        ("yesno", "independent"),
+    ):
         engine.counts.clear()
         score_batch(batch, LM_JUDGES[kind](engine), RewardSettings(pools=pools))
         used = dict(prefill=engine.counts["prefill"], decode=engine.counts["decode"])
@@ -68,8 +106,18 @@ def rankings_of(people: list[tuple[str, str]], K: int, direction: str, seed: int
         rng = named_rng(seed, 0, str(i), direction)
         others = [j if j < i else j + 1 for j in rng.choice(len(people) - 1, K, replace=False)]
         order = rng.permutation(K + 1)
-        candidates = [(record if direction == "forward" else profile), *(people[j][direction == "forward"] for j in others)]
-        out.append(Ranking(profile if direction == "forward" else record, tuple(candidates[j] for j in order), (int(np.flatnonzero(order == 0)[0]),), direction))
+        candidates = [
+            (record if direction == "forward" else profile),
+            *(people[j][direction == "forward"] for j in others),
+        ]
+        out.append(
+            Ranking(
+                profile if direction == "forward" else record,
+                tuple(candidates[j] for j in order),
+                (int(np.flatnonzero(order == 0)[0]),),
+                direction,
+            )
+        )
     return out
 
 
@@ -80,51 +128,84 @@ def world_people(n: int) -> list[tuple[str, str]]:
 def movielens_people(folder: str, n: int) -> list[tuple[str, str]]:
     "The newest visible records, up to 25 words, stand for the profile."
     from bump.intrinsic import raw_records
+
     return [(raw_records(u, 25), u.held_out[0].text) for u in load_logs(folder).users[:n]]
 
 
 def seconds(call) -> float:
-    start = time.perf_counter(); call()
+    start = time.perf_counter()
+    call()
     return time.perf_counter() - start
 
 
 def speed(engine) -> dict:
     "Rankings a second in a training step of 18 users in blocks (sizes as in `tokens`): letters against permutation, batched against one ranking at a time; best of two."
     rankings = questions(step_of_training(engine.tokenizer, users=18), RewardSettings(pools="blocks"))
-    def ask(kind, rankings, alone=False): # seconds, with nothing remembered of earlier calls
-        if hasattr(engine, "llm"): engine.llm.reset_prefix_cache()
+
+    def ask(kind, rankings, alone=False):  # seconds, with nothing remembered of earlier calls
+        if hasattr(engine, "llm"):
+            engine.llm.reset_prefix_cache()
         judge = LM_JUDGES[kind](engine)
         return seconds(lambda: [judge([r]) for r in rankings] if alone else judge(rankings))
+
     few = rankings[::12]
-    for kind in ("letters", "permutation"): ask(kind, few[:8]) # warm up
+    for kind in ("letters", "permutation"):
+        ask(kind, few[:8])  # warm up
     rate = {kind: len(rankings) / min(ask(kind, rankings) for _ in range(2)) for kind in ("letters", "permutation")}
     alone = {kind: len(few) / min(ask(kind, few, alone=True) for _ in range(2)) for kind in rate}
     return dict(
-        engine=engine.name, rankings=len(rankings), candidates=9, batched={k: round(v, 1) for k, v in rate.items()}, one_at_a_time={k: round(v, 1) for k, v in alone.items()},
-        letters_over_permutation=round(rate["letters"] / rate["permutation"], 1), batched_over_one_at_a_time=round(rate["letters"] / alone["letters"], 1), letters_batched_over_permutation_one_at_a_time=round(rate["letters"] / alone["permutation"], 1))
+        engine=engine.name,
+        rankings=len(rankings),
+        candidates=9,
+        batched={k: round(v, 1) for k, v in rate.items()},
+        one_at_a_time={k: round(v, 1) for k, v in alone.items()},
+        letters_over_permutation=round(rate["letters"] / rate["permutation"], 1),
+        batched_over_one_at_a_time=round(rate["letters"] / alone["letters"], 1),
+        letters_batched_over_permutation_one_at_a_time=round(rate["letters"] / alone["permutation"], 1),
+    )
 
 
 def agreement(engine, movielens: str | None) -> dict:
     "Letters and permutation on the same rankings of the same model."
     sets = {"world": world_people(300)} | ({"MovieLens": movielens_people(movielens, 300)} if movielens else {})
-    return {f"{name}, {direction}, 1 + {K}": agree(engine, rankings_of(people, K, direction)) for name, people in sets.items() for direction in ("forward", "backward") for K in (1, 8)}
+    return {
+        f"{name}, {direction}, 1 + {K}": agree(engine, rankings_of(people, K, direction))
+        for name, people in sets.items()
+        for direction in ("forward", "backward")
+        for K in (1, 8)
+    }
 
 
 def agree(engine, rankings: list[Ranking]) -> dict:
     from scipy.stats import kendalltau
+
     letters, permutation = LM_JUDGES["letters"](engine), LM_JUDGES["permutation"](engine)
     engine.counts.clear()
     a, b = judge_rankings(letters, rankings), judge_rankings(permutation, rankings)
     masks = [r.mask() for r in rankings]
-    def mean(values): m = bootstrap_mean(values); return [round(m.mean, 3), round(m.low, 3), round(m.high, 3)]
-    score = {name: np.array([float(ndcg(s, m)) for s, m in zip(scores, masks)]) for name, scores in (("letters", a), ("permutation", b))}
+
+    def mean(values):
+        m = bootstrap_mean(values)
+        return [round(m.mean, 3), round(m.low, 3), round(m.high, 3)]
+
+    score = {
+        name: np.array([float(ndcg(s, m)) for s, m in zip(scores, masks)])
+        for name, scores in (("letters", a), ("permutation", b))
+    }
     prior = position_prior(letters, rankings[:100], n_orders=2)
     return dict(
-        n=len(rankings), chance_ndcg=round(chance_ndcg(1, len(rankings[0].candidates) - 1), 3), ndcg_letters=mean(score["letters"]), ndcg_permutation=mean(score["permutation"]),
-        ndcg_difference=mean(score["letters"] - score["permutation"]), ndcg_absolute_difference=mean(np.abs(score["letters"] - score["permutation"])),
-        tau=mean([kendalltau(x, y).statistic for x, y in zip(a, b)]), repaired=engine.counts["repaired"],
-        letters_tau_between_shuffles=mean(shuffle_agreement(letters, rankings[:150])), permutation_tau_between_shuffles=mean(shuffle_agreement(permutation, rankings[:150])),
-        letters_position_prior=[round(float(x), 3) for x in prior])
+        n=len(rankings),
+        chance_ndcg=round(chance_ndcg(1, len(rankings[0].candidates) - 1), 3),
+        ndcg_letters=mean(score["letters"]),
+        ndcg_permutation=mean(score["permutation"]),
+        ndcg_difference=mean(score["letters"] - score["permutation"]),
+        ndcg_absolute_difference=mean(np.abs(score["letters"] - score["permutation"])),
+        tau=mean([kendalltau(x, y).statistic for x, y in zip(a, b)]),
+        repaired=engine.counts["repaired"],
+        letters_tau_between_shuffles=mean(shuffle_agreement(letters, rankings[:150])),
+        permutation_tau_between_shuffles=mean(shuffle_agreement(permutation, rankings[:150])),
+        letters_position_prior=[round(float(x), 3) for x in prior],
+    )
 
 
 def peer(engine) -> dict:
@@ -132,15 +213,33 @@ def peer(engine) -> dict:
     import torch
     from sentence_transformers import CrossEncoder
     from bump.models import EMBEDDED
-    torch.manual_seed(0) # its classification head is new
-    cross = CrossEncoder(str(EMBEDDED), num_labels=1, device="cpu", processor_kwargs=dict(padding_side="left"), model_kwargs=dict(dtype="float32"), local_files_only=True)
+
+    torch.manual_seed(0)  # its classification head is new
+    cross = CrossEncoder(
+        str(EMBEDDED),
+        num_labels=1,
+        device="cpu",
+        processor_kwargs=dict(padding_side="left"),
+        model_kwargs=dict(dtype="float32"),
+        local_files_only=True,
+    )
     people = world_people(150)
     rankings = rankings_of(people, 8, "forward") + rankings_of(people, 8, "backward")
     pairs = [pair for r in rankings for pair in r.pairs()]
-    rate = {"CrossEncoder.predict": len(pairs) / min(seconds(lambda: cross.predict(pairs, batch_size=64, show_progress_bar=False)) for _ in range(3))}
+    rate = {
+        "CrossEncoder.predict": len(pairs)
+        / min(seconds(lambda: cross.predict(pairs, batch_size=64, show_progress_bar=False)) for _ in range(3))
+    }
     for kind in ("yesno", "likelihood"):
-        rate[kind] = len(pairs) / min(seconds(lambda: LM_JUDGES[kind](engine)(rankings)) for _ in range(3)) # a new judge each time: nothing is remembered
-    return dict(pairs=len(pairs), distinct_pairs=len(set(pairs)), pairs_per_second={k: round(v) for k, v in rate.items()}, over_cross_encoder={k: round(v / rate["CrossEncoder.predict"], 2) for k, v in rate.items()})
+        rate[kind] = len(pairs) / min(
+            seconds(lambda: LM_JUDGES[kind](engine)(rankings)) for _ in range(3)
+        )  # a new judge each time: nothing is remembered
+    return dict(
+        pairs=len(pairs),
+        distinct_pairs=len(set(pairs)),
+        pairs_per_second={k: round(v) for k, v in rate.items()},
+        over_cross_encoder={k: round(v / rate["CrossEncoder.predict"], 2) for k, v in rate.items()},
+    )
 
 
 if __name__ == "__main__":
@@ -152,5 +251,7 @@ if __name__ == "__main__":
     engine = make_engine(args.engine, EngineSettings(batch_tokens=65536))
     for part in args.parts:
         result = agreement(engine, args.movielens) if part == "agreement" else globals()[part](engine)
-        (RESULTS / f"judges_{part}{'_vllm' if args.engine.startswith('vllm:') else ''}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"judges_{part}{'_vllm' if args.engine.startswith('vllm:') else ''}.json").write_text(
+            json.dumps(result, indent=1) + "\n"
+        )
         print(part, json.dumps(result, indent=1))

@@ -9,42 +9,71 @@ python benchmarks/lamp.py scale
 What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks collects. --api is
 a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server --model bump/weights --served-model-name embedded …).
 """
+
 import argparse, json, logging, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 import transformers
 
-from bump.engines import ServerEngine, make_engine
-from bump.grpo import BumpConfig, checkpoints, fit, train, write_json
+from bump.engines.server import ServerEngine
+from bump.engines.make import make_engine
+from bump.training.config import BumpConfig
+from bump.training.runs import checkpoints
+from bump.training.fit import fit, train
+from bump.files import write_json
 from bump.interactions import User, load_logs
-from bump.intrinsic import bootstrap_mean
+from bump.statistics import bootstrap_mean
 from bump.judges import make_judge
-from bump.lamp import LAMP, Questions, find_task, save_lamp_world
-from bump.lamp_data import training_logs, training_questions
-from bump.lamp_runs import AnswerSettings, lamp_table, markdown_table, run_lamp
-from bump.lamp_training import BackboneConfig, prepare_labelled, tune_backbone
+from bump.lamp.tasks import LAMP, find_task
+from bump.lamp.files import Questions, save_lamp_world
+from bump.lamp.splits import training_logs, training_questions
+from bump.lamp.runs import AnswerSettings, run_lamp
+from bump.lamp.table import lamp_table, markdown_table
+from bump.lamp.training import BackboneConfig, prepare_labelled, tune_backbone
 from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
-from bump.profiles import read_store, write_store
+from bump.store import read_store, write_store
 from bump.reward import Batch, RewardSettings, score_batch
 from bump.world import WorldConfig, describe, make_world, named_traits, say
 
 HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
 WORLD = WorldConfig(n_users=900, seed=11)
-N_TRAIN = 600 # people; the other 300 are asked
+N_TRAIN = 600  # people; the other 300 are asked
 READ = AnswerSettings(max_prompt_tokens=512, max_new_tokens=32)
-WRITER = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=100) # greedy
-GRPO = dict( # of `bump quickstart`, and of recipes/embedded_real_logs.yaml
-    world=dict(users_per_step=10, num_generations=8, max_prompt_tokens=320, max_completion_length=64, length_threshold=48, learning_rate=5e-4, max_steps=24, save_steps=4, save_total_limit=None, seed=0),
-    real=dict(users_per_step=9, num_generations=4, max_prompt_tokens=320, max_completion_length=48, length_threshold=40, learning_rate=2e-4, max_steps=20, save_steps=20, seed=0))
+WRITER = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=100)  # greedy
+GRPO = dict(  # of `bump quickstart`, and of recipes/embedded_real_logs.yaml
+    world=dict(
+        users_per_step=10,
+        num_generations=8,
+        max_prompt_tokens=320,
+        max_completion_length=64,
+        length_threshold=48,
+        learning_rate=5e-4,
+        max_steps=24,
+        save_steps=4,
+        save_total_limit=None,
+        seed=0,
+    ),
+    real=dict(
+        users_per_step=9,
+        num_generations=4,
+        max_prompt_tokens=320,
+        max_completion_length=48,
+        length_threshold=40,
+        learning_rate=2e-4,
+        max_steps=20,
+        save_steps=20,
+        seed=0,
+    ),
+)
 PLUS = dict(negatives="hard", positives="hardest_of_window", positive_window=3, encoder="bm25")
-TUNING = "none,bump,bm25:4,bump+bm25:4" # prompts of the world's backbone, with true descriptions as profiles
-SAME_LOG = {"LaMP_5": "LaMP_4"}         # the world's two title tasks have the same records
+TUNING = "none,bump,bm25:4,bump+bm25:4"  # prompts of the world's backbone, with true descriptions as profiles
+SAME_LOG = {"LaMP_5": "LaMP_4"}  # the world's two title tasks have the same records
 
 
-def writer(kind: str, task, data: Path, folder: Path, settings: dict, backbone: str) -> str: # the trained model
+def writer(kind: str, task, data: Path, folder: Path, settings: dict, backbone: str) -> str:  # the trained model
     if not (folder / "model.safetensors").exists():
         again = dict(resume_from_checkpoint="true") if (folder / "run.json").exists() else {}
         if kind == "labelled":
@@ -53,7 +82,9 @@ def writer(kind: str, task, data: Path, folder: Path, settings: dict, backbone: 
         else:
             log = folder.parent / f"log-{task.name}.jsonl"
             print(task.name, kind, training_logs(data, task, log), flush=True)
-            config = BumpConfig(output_dir=str(folder), judge="likelihood", **settings, **(PLUS if kind == "bump_plus" else {}), **again)
+            config = BumpConfig(
+                output_dir=str(folder), judge="likelihood", **settings, **(PLUS if kind == "bump_plus" else {}), **again
+            )
             train(load_logs(log, config.n_hidden).users, "embedded", config)
     return str(folder)
 
@@ -61,60 +92,94 @@ def writer(kind: str, task, data: Path, folder: Path, settings: dict, backbone: 
 def profiles(model: str, users, store: Path) -> dict[str, str]:
     if not store.exists() or len(read_store(store)) < len(users):
         engine = make_engine(model)
-        if isinstance(engine, ServerEngine): engine.tokenizer = load_tokenizer(model_folder("embedded"))
+        if isinstance(engine, ServerEngine):
+            engine.tokenizer = load_tokenizer(model_folder("embedded"))
         write_store(users, engine, store, **WRITER)
     return {u: p.profile for u, p in read_store(store).items()}
 
 
-def tuned(task, data: Path, folder: Path, methods: str, texts: dict[str, str]) -> str: # the adapter
+def tuned(task, data: Path, folder: Path, methods: str, texts: dict[str, str]) -> str:  # the adapter
     if not (folder / "adapter_config.json").exists():
         again = dict(resume_from_checkpoint="true") if (folder / "tuning.json").exists() else {}
-        tune_backbone(task, training_questions(data, task), methods, texts, "embedded", BackboneConfig(output_dir=str(folder), num_train_epochs=2 if "," in methods else 4, report_to=[], **again), READ)
+        tune_backbone(
+            task,
+            training_questions(data, task),
+            methods,
+            texts,
+            "embedded",
+            BackboneConfig(output_dir=str(folder), num_train_epochs=2 if "," in methods else 4, report_to=[], **again),
+            READ,
+        )
     return str(folder)
 
 
-def world_data(folder: Path) -> tuple[Path, dict[str, str]]: # LaMP's files, and the truth
+def world_data(folder: Path) -> tuple[Path, dict[str, str]]:  # LaMP's files, and the truth
     people = make_world(WORLD)
-    save_lamp_world(people[:N_TRAIN], folder / "data", "train"); save_lamp_world(people[N_TRAIN:], folder / "data", "dev")
+    save_lamp_world(people[:N_TRAIN], folder / "data", "train")
+    save_lamp_world(people[N_TRAIN:], folder / "data", "dev")
     return folder / "data", {p.user_id: describe(p.traits) for p in people}
 
 
-def world_task(folder: Path, data: Path, truth: dict[str, str], name: str, api: str | None) -> list[Path]: # folders of runs
+def world_task(
+    folder: Path, data: Path, truth: dict[str, str], name: str, api: str | None
+) -> list[Path]:  # folders of runs
     task, runs = LAMP[name], []
     here, log = folder / name, SAME_LOG.get(name, name)
     here.mkdir(parents=True, exist_ok=True)
     backbone = tuned(task, data, here / "backbone", TUNING, truth)
-    models = {kind: writer(kind, LAMP[log], data, folder / log / kind, GRPO["world"], backbone) for kind in ("bump", "bump_plus")}
+    models = {
+        kind: writer(kind, LAMP[log], data, folder / log / kind, GRPO["world"], backbone)
+        for kind in ("bump", "bump_plus")
+    }
     models["labelled"] = writer("labelled", task, data, here / "labelled", GRPO["world"], backbone)
     questions = Questions(data, task)
     users = [q.user() for q in questions]
-    texts = {kind: profiles(model, users, here / f"{kind}.jsonl") for kind, model in {"zero_shot": "embedded", **models, **({"api": api} if api else {})}.items()}
+    texts = {
+        kind: profiles(model, users, here / f"{kind}.jsonl")
+        for kind, model in {"zero_shot": "embedded", **models, **({"api": api} if api else {})}.items()
+    }
     texts["shuffled"] = texts["bump"]
 
     def run(method: str, spec: str | None, profiles=None, label: str | None = None):
         done = here / "runs" / (label or method).replace(" ", "_")
-        if not (done / "scores.json").exists(): run_lamp(questions, method, make_engine(spec) if spec else None, done, profiles, READ, label)
+        if not (done / "scores.json").exists():
+            run_lamp(questions, method, make_engine(spec) if spec else None, done, profiles, READ, label)
         runs.append(done)
-    for m in ("none", *(["copy"] if not task.labels and name != "LaMP_2" else []), "recent:4", "bm25:4"): run(m, None if m == "copy" else backbone)
-    for m, t in texts.items(): run(m, backbone, t)
-    for m in ("zero_shot", "bump"): run(f"{m}+bm25:4", backbone, texts[m])
+
+    for m in ("none", *(["copy"] if not task.labels and name != "LaMP_2" else []), "recent:4", "bm25:4"):
+        run(m, None if m == "copy" else backbone)
+    for m, t in texts.items():
+        run(m, backbone, t)
+    for m in ("zero_shot", "bump"):
+        run(f"{m}+bm25:4", backbone, texts[m])
     run("bump", backbone, truth, "true description")
     learners = [q.user() for q in training_questions(data, task)]
     for m in ("none", "zero_shot", "bump"):
-        own = {} if m == "none" else profiles({"zero_shot": "embedded"}.get(m, models.get(m)), learners, here / f"{m}-train.jsonl")
+        own = (
+            {}
+            if m == "none"
+            else profiles({"zero_shot": "embedded"}.get(m, models.get(m)), learners, here / f"{m}-train.jsonl")
+        )
         adapter = tuned(task, data, here / f"sft-{m}", m, own)
         run(m, adapter, texts.get(m), f"{m}, SFT")
-        if m == "bump": run("shuffled", adapter, texts["bump"], "shuffled, SFT")
+        if m == "bump":
+            run("shuffled", adapter, texts["bump"], "shuffled, SFT")
     return runs
 
 
-def first_and_last(run: Path, n: int = 5) -> list[float]: # mean reward
+def first_and_last(run: Path, n: int = 5) -> list[float]:  # mean reward
     rewards = [json.loads(line)["reward"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [round(float(np.mean(x)), 3) for x in (rewards[:n], rewards[-n:])]
 
 
-def cells(table) -> dict: # for JSON
-    return {c: {name: {k: [round(x, 4) for x in (m.mean, m.low, m.high)] for k, m in cell.items()} for name, cell in row.items()} for c, row in table.items()}
+def cells(table) -> dict:  # for JSON
+    return {
+        c: {
+            name: {k: [round(x, 4) for x in (m.mean, m.low, m.high)] for k, m in cell.items()}
+            for name, cell in row.items()
+        }
+        for c, row in table.items()
+    }
 
 
 def write_result(name: str, result: dict) -> None:
@@ -122,11 +187,18 @@ def write_result(name: str, result: dict) -> None:
     print((HERE / "results" / f"{name}.json").read_text()[:3000])
 
 
-def named(folder: Path) -> dict: # task and writer → share of the 300 profiles that name the right style and the right rating, and things named of 6
+def named(
+    folder: Path,
+) -> (
+    dict
+):  # task and writer → share of the 300 profiles that name the right style and the right rating, and things named of 6
     people, out = {p.user_id: p.traits for p in make_world(WORLD)}, {}
     for name in LAMP:
         for kind in ("zero_shot", "bump", "bump_plus", "labelled"):
-            said = [(named_traits(p.profile, people[u]), people[u]) for u, p in read_store(folder / name / f"{kind}.jsonl").items()]
+            said = [
+                (named_traits(p.profile, people[u]), people[u])
+                for u, p in read_store(folder / name / f"{kind}.jsonl").items()
+            ]
             counts = np.array([(t.style in x, t.bias in x, len(t.things() & set(x))) for x, t in said], float)
             out[f"{name} {kind}"] = dict(zip(("style", "rating", "things"), counts.mean(0).round(3).tolist()))
     return out
@@ -135,15 +207,41 @@ def named(folder: Path) -> dict: # task and writer → share of the 300 profiles
 def world(a) -> None:
     folder = Path(a.output_dir)
     data, truth = world_data(folder)
-    runs = [r for name in (f"LaMP_{t}" for t in a.tasks or "123457") for r in world_task(folder, data, truth, name, a.api)]
-    if a.tasks: return
+    runs = [
+        r for name in (f"LaMP_{t}" for t in a.tasks or "123457") for r in world_task(folder, data, truth, name, a.api)
+    ]
+    if a.tasks:
+        return
     frozen, sft = [r for r in runs if "SFT" not in r.name], [r for r in runs if "SFT" in r.name]
     tables = lamp_table(frozen), lamp_table(sft, against="zero_shot, SFT")
     print(markdown_table(tables[0]), markdown_table(tables[1], "zero_shot, SFT"))
-    rewards = {f"{name} {kind}": first_and_last(folder / name / kind) for name in LAMP for kind in ("bump", "bump_plus", "labelled") if (folder / name / kind).exists()}
-    write_result("lamp_world", dict(
-        n_train=N_TRAIN, n=len(truth) - N_TRAIN, world_seed=WORLD.seed, seed=0, writer=WRITER, grpo=GRPO["world"], bump_plus=PLUS, backbone=f"embedded, LoRA on {TUNING} with true descriptions", rewards_first_and_last_5_steps=rewards, named=named(folder),
-        frozen=cells(tables[0]), sft=cells(tables[1]), right_against_stranger=cells(lamp_table([r for r in frozen if r.name in ("bump", "shuffled")], against="shuffled")), runs=[str(r.relative_to(folder)) for r in runs]))
+    rewards = {
+        f"{name} {kind}": first_and_last(folder / name / kind)
+        for name in LAMP
+        for kind in ("bump", "bump_plus", "labelled")
+        if (folder / name / kind).exists()
+    }
+    write_result(
+        "lamp_world",
+        dict(
+            n_train=N_TRAIN,
+            n=len(truth) - N_TRAIN,
+            world_seed=WORLD.seed,
+            seed=0,
+            writer=WRITER,
+            grpo=GRPO["world"],
+            bump_plus=PLUS,
+            backbone=f"embedded, LoRA on {TUNING} with true descriptions",
+            rewards_first_and_last_5_steps=rewards,
+            named=named(folder),
+            frozen=cells(tables[0]),
+            sft=cells(tables[1]),
+            right_against_stranger=cells(
+                lamp_table([r for r in frozen if r.name in ("bump", "shuffled")], against="shuffled")
+            ),
+            runs=[str(r.relative_to(folder)) for r in runs],
+        ),
+    )
 
 
 def checkpoint_points(folder: Path, data: Path, name: str) -> list[dict]:
@@ -152,10 +250,23 @@ def checkpoint_points(folder: Path, data: Path, name: str) -> list[dict]:
     users = [User(u.user_id, u.visible[:-1], u.visible[-1:]) for u in (q.user() for q in questions)]
     for step, model in {0: "embedded", **checkpoints(folder / name / "bump")}.items():
         texts = profiles(str(model), users, here / "checkpoints" / f"{step}.jsonl")
-        parts = score_batch(Batch({u.user_id: [u.held_out[0].text] for u in users}, {u.user_id: [texts[u.user_id]] for u in users}), judge, RewardSettings())
+        parts = score_batch(
+            Batch({u.user_id: [u.held_out[0].text] for u in users}, {u.user_id: [texts[u.user_id]] for u in users}),
+            judge,
+            RewardSettings(),
+        )
         reward = bootstrap_mean([parts[u.user_id, 0].forward + parts[u.user_id, 0].backward for u in users])
-        scores = run_lamp(questions, "bump", make_engine(str(here / "backbone")), here / "checkpoints" / str(step), texts, READ)["scores"]
-        points.append(dict(task=name, step=step, reward=[round(x, 4) for x in (reward.mean, reward.low, reward.high)], **{m: [round(s[k], 4) for k in ("mean", "low", "high")] for m, s in scores.items()}))
+        scores = run_lamp(
+            questions, "bump", make_engine(str(here / "backbone")), here / "checkpoints" / str(step), texts, READ
+        )["scores"]
+        points.append(
+            dict(
+                task=name,
+                step=step,
+                reward=[round(x, 4) for x in (reward.mean, reward.low, reward.high)],
+                **{m: [round(s[k], 4) for k in ("mean", "low", "high")] for m, s in scores.items()},
+            )
+        )
         print(points[-1], flush=True)
     return points
 
@@ -163,20 +274,46 @@ def checkpoint_points(folder: Path, data: Path, name: str) -> list[dict]:
 def checkpoint_curves(a) -> None:
     folder = Path(a.output_dir)
     data, _ = world_data(folder)
-    write_result("lamp_checkpoints", dict(n=300, world_seed=WORLD.seed, judge="likelihood:embedded", chance=round(chance_reward(1, 8), 4), points=[p for name in ("LaMP_1", "LaMP_3", "LaMP_7") for p in checkpoint_points(folder, data, name)]))
+    write_result(
+        "lamp_checkpoints",
+        dict(
+            n=300,
+            world_seed=WORLD.seed,
+            judge="likelihood:embedded",
+            chance=round(chance_reward(1, 8), 4),
+            points=[p for name in ("LaMP_1", "LaMP_3", "LaMP_7") for p in checkpoint_points(folder, data, name)],
+        ),
+    )
 
 
-CLAUSES = {"all three": (), "without things": ("things",), "without style": ("style",), "without rating": ("rating",), "things only": ("style", "rating"), "style only": ("things", "rating"), "rating only": ("things", "style")}
+CLAUSES = {
+    "all three": (),
+    "without things": ("things",),
+    "without style": ("style",),
+    "without rating": ("rating",),
+    "things only": ("style", "rating"),
+    "style only": ("things", "rating"),
+    "rating only": ("things", "style"),
+}
 
 
-def true_clauses(folder: Path, name: str) -> dict[str, dict]: # profile → what it earns, and what the task makes of it
+def true_clauses(folder: Path, name: str) -> dict[str, dict]:  # profile → what it earns, and what the task makes of it
     people, (data, _), out = {p.user_id: p.traits for p in make_world(WORLD)}, world_data(folder), {}
     task, judge, questions = LAMP[name], make_judge("likelihood"), Questions(data, LAMP[name])
-    backbone = make_engine(tuned(task, data, folder / name / "backbone", TUNING, {u: describe(t) for u, t in people.items()}))
+    backbone = make_engine(
+        tuned(task, data, folder / name / "backbone", TUNING, {u: describe(t) for u, t in people.items()})
+    )
     held = {q.id: [q.records[-1]] for q in questions}
     earned, scored = {}, {}
     for label, left_out in CLAUSES.items():
-        texts = {u: say(() if "things" in left_out else [x for xs in people[u].tastes.values() for x in xs], None if "style" in left_out else people[u].style, None if "rating" in left_out else people[u].bias) for u in held}
+        texts = {
+            u: say(
+                () if "things" in left_out else [x for xs in people[u].tastes.values() for x in xs],
+                None if "style" in left_out else people[u].style,
+                None if "rating" in left_out else people[u].bias,
+            )
+            for u in held
+        }
         parts = score_batch(Batch(held, {u: [texts[u]] for u in held}), judge, RewardSettings())
         earned[label] = np.array([parts[u, 0].forward + parts[u, 0].backward for u in held])
         done = folder / name / "clauses" / label.replace(" ", "_")
@@ -185,7 +322,11 @@ def true_clauses(folder: Path, name: str) -> dict[str, dict]: # profile → what
     table = lamp_table(list(scored.values()), against="all three")
     for label, r in earned.items():
         row = dict(reward=bootstrap_mean(r), reward_difference=bootstrap_mean(r - earned["all three"]))
-        for m in task.metrics: row |= {m: table[f"{name} {m}"][label]["score"], f"{m}_difference": table[f"{name} {m}"][label]["difference"]}
+        for m in task.metrics:
+            row |= {
+                m: table[f"{name} {m}"][label]["score"],
+                f"{m}_difference": table[f"{name} {m}"][label]["difference"],
+            }
         out[label] = {k: [round(x, 4) for x in (v.mean, v.low, v.high)] for k, v in row.items()}
         print(name, label, out[label], flush=True)
     return out
@@ -193,18 +334,35 @@ def true_clauses(folder: Path, name: str) -> dict[str, dict]: # profile → what
 
 def clauses(a) -> None:
     rows = {name: true_clauses(Path(a.output_dir), name) for name in (f"LaMP_{t}" for t in a.tasks or "123457")}
-    write_result("lamp_clauses", dict(n=len(make_world(WORLD)) - N_TRAIN, world_seed=WORLD.seed, judge="likelihood:embedded", pools="1 + 8", chance=round(chance_reward(1, 8), 4), profiles="true descriptions, whole and without clauses", tasks=rows))
+    write_result(
+        "lamp_clauses",
+        dict(
+            n=len(make_world(WORLD)) - N_TRAIN,
+            world_seed=WORLD.seed,
+            judge="likelihood:embedded",
+            pools="1 + 8",
+            chance=round(chance_reward(1, 8), 4),
+            profiles="true descriptions, whole and without clauses",
+            tasks=rows,
+        ),
+    )
 
 
 def folds(folder: Path, n: int = 2) -> list[Path]:
     "Every person is asked about in one fold, and trained on in the others."
-    rows, golds = json.loads((REAL / "LaMP_7/dev_questions.json").read_text()), json.loads((REAL / "LaMP_7/dev_outputs.json").read_text())["golds"]
+    rows, golds = (
+        json.loads((REAL / "LaMP_7/dev_questions.json").read_text()),
+        json.loads((REAL / "LaMP_7/dev_outputs.json").read_text())["golds"],
+    )
     right, out = {g["id"]: g for g in golds}, []
     for k in range(n):
-        here = folder / f"fold-{k}" / "LaMP_7"; here.mkdir(parents=True, exist_ok=True)
+        here = folder / f"fold-{k}" / "LaMP_7"
+        here.mkdir(parents=True, exist_ok=True)
         for split, mine in (("dev", rows[k::n]), ("train", [r for i, r in enumerate(rows) if i % n != k])):
             (here / f"{split}_questions.json").write_text(json.dumps(mine))
-            (here / f"{split}_outputs.json").write_text(json.dumps(dict(task="LaMP_7", golds=[right[r["id"]] for r in mine])))
+            (here / f"{split}_outputs.json").write_text(
+                json.dumps(dict(task="LaMP_7", golds=[right[r["id"]] for r in mine]))
+            )
         out.append(here.parent)
     return out
 
@@ -213,12 +371,17 @@ def real(a) -> None:
     folder, seven = Path(a.output_dir), find_task("7")
     texts: dict[str, dict[str, str]] = {}
     for k, data in enumerate(folds(folder)):
-        if a.folds and k not in a.folds: continue
+        if a.folds and k not in a.folds:
+            continue
         users = [q.user() for q in Questions(data, seven) if q.records]
-        models = {kind: writer(kind, seven, data, data / kind, GRPO["real"], "embedded") for kind in ("bump", "bump_plus", "labelled")}
+        models = {
+            kind: writer(kind, seven, data, data / kind, GRPO["real"], "embedded")
+            for kind in ("bump", "bump_plus", "labelled")
+        }
         for kind, model in {"zero_shot": "embedded", **models, **({"api": a.api} if a.api else {})}.items():
             texts.setdefault(kind, {}).update(profiles(model, users, data / f"{kind}.jsonl"))
-    if a.folds: return
+    if a.folds:
+        return
     texts["shuffled"], questions, backbone, runs = texts["bump"], Questions(REAL, seven), make_engine("embedded"), []
     methods = ["copy", "none", "recent:4", "bm25:4", *texts, "zero_shot+bm25:4", "bump+bm25:4"]
     for m in methods:
@@ -226,11 +389,42 @@ def real(a) -> None:
         run_lamp(questions, m, None if m == "copy" else backbone, runs[-1], texts.get(m.split("+")[0]), READ)
     table = lamp_table(runs)
     print(markdown_table(table))
-    picked = [dict(id=q.id, question=q.parts[0], right=q.gold, **{m: json.loads(line)["prediction"] for m in ("copy", "zero_shot", "bump") for line in (folder / "runs" / m / "predictions.jsonl").read_text().splitlines() if json.loads(line)["id"] == q.id}) for q in list(questions)[:3]]
-    write_result("lamp_real", dict(n=len(questions), folds=2, seed=0, writer=WRITER, grpo=GRPO["real"], bump_plus=PLUS, rewards_first_and_last_5_steps={f"half {k} {kind}": first_and_last(folder / f"fold-{k}" / kind) for k in (0, 1) for kind in ("bump", "bump_plus", "labelled")}, table=cells(table), examples=picked))
+    picked = [
+        dict(
+            id=q.id,
+            question=q.parts[0],
+            right=q.gold,
+            **{
+                m: json.loads(line)["prediction"]
+                for m in ("copy", "zero_shot", "bump")
+                for line in (folder / "runs" / m / "predictions.jsonl").read_text().splitlines()
+                if json.loads(line)["id"] == q.id
+            },
+        )
+        for q in list(questions)[:3]
+    ]
+    write_result(
+        "lamp_real",
+        dict(
+            n=len(questions),
+            folds=2,
+            seed=0,
+            writer=WRITER,
+            grpo=GRPO["real"],
+            bump_plus=PLUS,
+            rewards_first_and_last_5_steps={
+                f"half {k} {kind}": first_and_last(folder / f"fold-{k}" / kind)
+                for k in (0, 1)
+                for kind in ("bump", "bump_plus", "labelled")
+            },
+            table=cells(table),
+            examples=picked,
+        ),
+    )
 
 
 ASK = "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without further explanation. review: "
+
 
 def big_task(folder: Path, n: int, n_records: int = 40) -> None:
     rng, where = np.random.default_rng(0), folder / "LaMP_3"
@@ -239,16 +433,29 @@ def big_task(folder: Path, n: int, n_records: int = 40) -> None:
     with open(where / "dev_questions.json", "w") as f:
         for i in range(n):
             texts = [" ".join(words[rng.integers(5000, size=12)]) for _ in range(n_records)]
-            f.write(("[" if i == 0 else ",\n") + json.dumps(dict(id=str(i), input=ASK + texts[0], profile=[dict(id=f"{i}-{j}", text=t, score=str(1 + j % 5)) for j, t in enumerate(texts)])))
+            f.write(
+                ("[" if i == 0 else ",\n")
+                + json.dumps(
+                    dict(
+                        id=str(i),
+                        input=ASK + texts[0],
+                        profile=[dict(id=f"{i}-{j}", text=t, score=str(1 + j % 5)) for j, t in enumerate(texts)],
+                    )
+                )
+            )
         f.write("]")
-    (where / "dev_outputs.json").write_text(json.dumps(dict(task="LaMP_3", golds=[dict(id=str(i), output=str(1 + i % 5)) for i in range(n)])))
+    (where / "dev_outputs.json").write_text(
+        json.dumps(dict(task="LaMP_3", golds=[dict(id=str(i), output=str(1 + i % 5)) for i in range(n)]))
+    )
 
 
 def trivial_backbone(folder: Path) -> None:
     "A Qwen3 of one layer with random weights and the embedded model's tokenizer."
     from bump.models import small_qwen3
+
     tokenizer = load_tokenizer(model_folder("embedded"))
-    small_qwen3(tokenizer, hidden_size=16, num_layers=1, num_heads=2).save_pretrained(folder); tokenizer.save_pretrained(folder)
+    small_qwen3(tokenizer, hidden_size=16, num_layers=1, num_heads=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def scale(a) -> None:
@@ -258,13 +465,46 @@ def scale(a) -> None:
         for n in (1_000, 10_000, 100_000):
             big_task(Path(tmp) / str(n), n)
             started = time.monotonic()
-            command = [sys.executable, "-m", "bump", "lamp", "eval", "--task", "3", "--data", f"{tmp}/{n}", "--method", "none", "--backbone", f"{tmp}/model", "--output_dir", f"{tmp}/out-{n}", "--batch_size", "256"]
+            command = [
+                sys.executable,
+                "-m",
+                "bump",
+                "lamp",
+                "eval",
+                "--task",
+                "3",
+                "--data",
+                f"{tmp}/{n}",
+                "--method",
+                "none",
+                "--backbone",
+                f"{tmp}/model",
+                "--output_dir",
+                f"{tmp}/out-{n}",
+                "--batch_size",
+                "256",
+            ]
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(child.pid, 0)
             assert status == 0
-            rows.append(dict(questions=n, file_mb=round((Path(tmp) / str(n) / "LaMP_3/dev_questions.json").stat().st_size / 1e6), peak_mb=round(usage.ru_maxrss / 1024), seconds=round(time.monotonic() - started)))
+            rows.append(
+                dict(
+                    questions=n,
+                    file_mb=round((Path(tmp) / str(n) / "LaMP_3/dev_questions.json").stat().st_size / 1e6),
+                    peak_mb=round(usage.ru_maxrss / 1024),
+                    seconds=round(time.monotonic() - started),
+                )
+            )
             print(rows[-1], flush=True)
-    write_result("lamp_scale", dict(command="python benchmarks/lamp.py scale", backbone="Qwen3, one layer of 16, random weights", records_a_user=40, rows=rows))
+    write_result(
+        "lamp_scale",
+        dict(
+            command="python benchmarks/lamp.py scale",
+            backbone="Qwen3, one layer of 16, random weights",
+            records_a_user=40,
+            rows=rows,
+        ),
+    )
 
 
 def main() -> None:
@@ -275,9 +515,11 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", type=int)
     parser.add_argument("--api")
     a = parser.parse_args()
-    if a.what != "scale" and not a.output_dir: parser.error("where to? give --output_dir")
-    transformers.logging.set_verbosity_error(); transformers.logging.disable_progress_bar()
-    logging.getLogger("bm25s").disabled = True # it sets its own level to debug
+    if a.what != "scale" and not a.output_dir:
+        parser.error("where to? give --output_dir")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("bm25s").disabled = True  # it sets its own level to debug
     dict(world=world, checkpoints=checkpoint_curves, clauses=clauses, real=real, scale=scale)[a.what](a)
 
 

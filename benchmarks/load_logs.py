@@ -5,6 +5,7 @@
 Writes a synthetic log of `lines` records (default 5,000,000) by 100,000 users, reads it with `load_logs`, and prints the peak
 resident memory of the process, and the time beside that of `json.loads` alone on the same lines.
 """
+
 import json, random, resource, sys, tempfile, time
 from pathlib import Path
 
@@ -15,7 +16,16 @@ def write_log(path: Path, lines: int) -> None:
     rng = random.Random(0)
     with open(path, "w") as f:
         for i in range(lines):
-            f.write(json.dumps(dict(user_id=f"user{rng.randrange(100_000)}", text=f"rated the film number {i} with a fairly ordinary title 4.0 of 5", time=1_000_000_000 + i)) + "\n")
+            f.write(
+                json.dumps(
+                    dict(
+                        user_id=f"user{rng.randrange(100_000)}",
+                        text=f"rated the film number {i} with a fairly ordinary title 4.0 of 5",
+                        time=1_000_000_000 + i,
+                    )
+                )
+                + "\n"
+            )
 
 
 def main(lines: int) -> dict:
@@ -24,13 +34,21 @@ def main(lines: int) -> dict:
         write_log(log, lines)
         start = time.perf_counter()
         with open(log, "rb") as f:
-            for line in f: json.loads(line)
+            for line in f:
+                json.loads(line)
         plain = time.perf_counter() - start
         start = time.perf_counter()
         logs = load_logs(log)
         ours = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return dict(lines=lines, users=len(logs.users), records=logs.n_records, peak_gb=round(peak / 1e9, 2), seconds=round(ours, 1), ratio_to_json_loads=round(ours / plain, 2))
+    return dict(
+        lines=lines,
+        users=len(logs.users),
+        records=logs.n_records,
+        peak_gb=round(peak / 1e9, 2),
+        seconds=round(ours, 1),
+        ratio_to_json_loads=round(ours / plain, 2),
+    )
 
 
 if __name__ == "__main__":

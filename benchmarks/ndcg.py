@@ -8,6 +8,7 @@ compares the values one by one, and takes the best of five runs of each in this 
 Converting arrays to what a library wants (dictionaries, tensors) is not timed either. torchmetrics adds up in float32 whatever it is given, so
 it can agree to about 1e-6 only.
 """
+
 import json, time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def competitors(scores: np.ndarray, positives: np.ndarray) -> dict:
     import ranx, torch
     from sklearn.metrics import ndcg_score
     from torchmetrics.functional.retrieval import retrieval_normalized_dcg
+
     names = [str(j) for j in range(scores.shape[1])]
     qrels = ranx.Qrels({str(i): {names[j]: 1 for j in np.flatnonzero(p)} for i, p in enumerate(positives)})
     run = ranx.Run({str(i): dict(zip(names, map(float, s))) for i, s in enumerate(scores)})
@@ -28,8 +30,10 @@ def competitors(scores: np.ndarray, positives: np.ndarray) -> dict:
     place = np.argsort([int(k) for k in run.keys()])
     return {
         "bump": lambda: ndcg(scores, positives),
-        "scikit-learn, a call a ranking": lambda: np.array([ndcg_score(p[None], s[None]) for s, p in zip(scores, positives)]),
-        "scikit-learn, one call": lambda: np.array(ndcg_score(positives, scores)), # gives the mean only
+        "scikit-learn, a call a ranking": lambda: np.array(
+            [ndcg_score(p[None], s[None]) for s, p in zip(scores, positives)]
+        ),
+        "scikit-learn, one call": lambda: np.array(ndcg_score(positives, scores)),  # gives the mean only
         "ranx": lambda: ranx.evaluate(qrels, run, "ndcg", return_mean=False)[place],
         "torchmetrics": lambda: np.array([retrieval_normalized_dcg(s, p).item() for s, p in tensors]),
     }
@@ -42,10 +46,16 @@ def measure(n: int, rows: int = 4096) -> dict:
     for name, call in competitors(scores, positives).items():
         values, times = call(), []
         for _ in range(5):
-            start = time.perf_counter(); call(); times.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
         expected = values if expected is None else expected
-        results[name] = dict(seconds=round(min(times), 5), largest_difference=float(np.abs(values - (expected if values.ndim else expected.mean())).max()))
-    for r in results.values(): r["times_as_long_as_bump"] = round(r["seconds"] / results["bump"]["seconds"], 1)
+        results[name] = dict(
+            seconds=round(min(times), 5),
+            largest_difference=float(np.abs(values - (expected if values.ndim else expected.mean())).max()),
+        )
+    for r in results.values():
+        r["times_as_long_as_bump"] = round(r["seconds"] / results["bump"]["seconds"], 1)
     return results
 
 

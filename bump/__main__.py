@@ -1,4 +1,4 @@
 "Run the command line with `python -m bump`."
-from bump.cli import main
+from bump.cli.main import main
 
 raise SystemExit(main())

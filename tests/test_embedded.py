@@ -1,23 +1,27 @@
 "The build of the embedded model survives kill -9, and the wheel carries the model."
+
 import json, shutil, signal, subprocess, sys, time, zipfile
 
 import torch
 from safetensors.torch import load_file
 
-from bump.embedded import PROMPT_VERSION, Recipe
+from bump.prompts import PROMPT_VERSION
+from bump.embedded import Recipe
 from bump.models import EMBEDDED
 from conftest import ROOT
 
-TINY = dict(hidden_size=32, num_layers=1, drills=40, steps=40) # drills only: no lesson is made
+TINY = dict(hidden_size=32, num_layers=1, drills=40, steps=40)  # drills only: no lesson is made
 CODE = "import sys, json; from pathlib import Path; from bump.embedded import *; from bump.embedded import train_embedded; train_embedded(Path(sys.argv[1]), Recipe(**json.loads(sys.argv[2])), save_steps=5)"
 
 
 def started(work):
     "A training at step 0 with the shipped tokenizer."
     from dataclasses import asdict
+
     work.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        if (EMBEDDED / name).exists(): shutil.copy(EMBEDDED / name, work)
+        if (EMBEDDED / name).exists():
+            shutil.copy(EMBEDDED / name, work)
     (work / "recipe.json").write_text(json.dumps(dict(asdict(Recipe(**TINY)), prompt_version=PROMPT_VERSION)))
     return [sys.executable, "-c", CODE, str(work), json.dumps(TINY)]
 
@@ -27,9 +31,11 @@ def test_build_killed_twice_equals_build_not_killed(tmp_path):
     command = started(tmp_path / "killed")
     for wanted in (5, 20):
         p = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while p.poll() is None and not (tmp_path / "killed" / f"checkpoint-{wanted}" / "trainer_state.json").exists(): time.sleep(0.01)
+        while p.poll() is None and not (tmp_path / "killed" / f"checkpoint-{wanted}" / "trainer_state.json").exists():
+            time.sleep(0.01)
         assert p.poll() is None, "finished before it could be killed"
-        p.send_signal(signal.SIGKILL); p.wait()
+        p.send_signal(signal.SIGKILL)
+        p.wait()
     subprocess.run(command, check=True, capture_output=True)
     a, b = (load_file(tmp_path / name / "checkpoint-40" / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -43,7 +49,25 @@ def test_another_recipe_does_not_continue_a_build(tmp_path, bump):
 
 
 def test_wheel_contains_the_model(tmp_path):
-    shutil.copytree(ROOT, tmp_path / "src", ignore=shutil.ignore_patterns(".venv", ".git", "nbs", "runs", "build", "*.egg-info"))
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(tmp_path / "src")], check=True, capture_output=True)
+    shutil.copytree(
+        ROOT, tmp_path / "src", ignore=shutil.ignore_patterns(".venv", ".git", "nbs", "runs", "build", "*.egg-info")
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(tmp_path / "src"),
+        ],
+        check=True,
+        capture_output=True,
+    )
     names = zipfile.ZipFile(next(tmp_path.glob("bump-*.whl"))).namelist()
-    for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md"): assert f"bump/weights/{name}" in names
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md"):
+        assert f"bump/weights/{name}" in names

@@ -1,4 +1,5 @@
 "Importing the package is quick because it imports nothing heavy."
+
 import subprocess, sys
 
 
@@ -9,5 +10,8 @@ def test_import_pulls_in_nothing_heavy():
 
 def test_no_module_needs_nbdev_or_fastcore():
     mods = "interactions world prompts models ndcg judges pools reward grpo profiles intrinsic cli".split()
-    code = "import sys, importlib; [importlib.import_module(f'bump.{m}') for m in %r]; bad = {'nbdev', 'fastcore', 'sentence_transformers', 'matplotlib'} & set(sys.modules); assert not bad, bad" % (mods,)
+    code = (
+        "import sys, importlib; [importlib.import_module(f'bump.{m}') for m in %r]; bad = {'nbdev', 'fastcore', 'sentence_transformers', 'matplotlib'} & set(sys.modules); assert not bad, bad"
+        % (mods,)
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

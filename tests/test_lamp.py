@@ -1,4 +1,5 @@
 "LaMP from the command line: killed in every stage, wrong input, bounded memory, and no dev question where it must not be."
+
 import json, os, signal, subprocess, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,31 +14,41 @@ ONE_THREAD = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def lamp_world(tmp_path_factory):
-    from bump.lamp import save_lamp_world
+    from bump.lamp.files import save_lamp_world
     from bump.world import WorldConfig, make_world
+
     people, folder = make_world(WorldConfig(n_users=1200)), tmp_path_factory.mktemp("lamp")
     save_lamp_world(people[:200], folder, "train")
     return save_lamp_world(people[200:], folder, "dev")
 
 
 def start(*argv):
-    return subprocess.Popen([sys.executable, "-m", "bump", *map(str, argv)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    return subprocess.Popen(
+        [sys.executable, "-m", "bump", *map(str, argv)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ONE_THREAD,
+    )
 
 
 def kill_when(process, ready):
-    while process.poll() is None and not ready(): time.sleep(0.005)
+    while process.poll() is None and not ready():
+        time.sleep(0.005)
     assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL); process.wait()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
-def n_lines(path) -> int: return path.read_bytes().count(b"\n") if path.exists() else 0
+def n_lines(path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def test_eval_of_1000_users_survives_kill_9(bump, lamp_world, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     first = bump(*FLAGS, "--data", lamp_world, "--output_dir", whole)
     answers = killed / "predictions.jsonl"
-    for wanted in (32, 256, 640): kill_when(start(*FLAGS, "--data", lamp_world, "--output_dir", killed), lambda: n_lines(answers) >= wanted)
+    for wanted in (32, 256, 640):
+        kill_when(start(*FLAGS, "--data", lamp_world, "--output_dir", killed), lambda: n_lines(answers) >= wanted)
     assert not (killed / "scores.json").exists()
     last = bump(*FLAGS, "--data", lamp_world, "--output_dir", killed)
     assert first.stdout == last.stdout and "mae" in last.stdout
@@ -48,58 +59,116 @@ def test_eval_of_1000_users_survives_kill_9(bump, lamp_world, tmp_path):
 
 
 def test_mistakes_are_one_sentence(bump, lamp_world, tmp_path):
-    def says(*argv): return one_sentence(bump("lamp", *argv, code=2).stderr)
+    def says(*argv):
+        return one_sentence(bump("lamp", *argv, code=2).stderr)
+
     assert "unknown" in says("eval", "--task", "6", "--data", lamp_world, "--output_dir", tmp_path / "x")
     assert "no such file" in says("eval", "--task", "7", "--data", tmp_path, "--output_dir", tmp_path / "x")
-    assert "is unknown" in says("eval", "--task", "7", "--data", lamp_world, "--method", "magic", "--output_dir", tmp_path / "x")
+    assert "is unknown" in says(
+        "eval", "--task", "7", "--data", lamp_world, "--method", "magic", "--output_dir", tmp_path / "x"
+    )
     assert "Give --output_dir" in says("eval", "--task", "7", "--data", lamp_world)
     assert "there are no scores" in says("table", tmp_path)
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the LaMP data lies outside the repository, in ../shared/data, and is not here")
+@pytest.mark.skipif(
+    not SHARED.exists(), reason="the LaMP data lies outside the repository, in ../shared/data, and is not here"
+)
 def test_copying_the_real_tweets(bump, tmp_path):
-    bump("lamp", "eval", "--task", "7", "--data", SHARED / "lamp", "--method", "copy", "--output_dir", tmp_path / "copy")
+    bump(
+        "lamp", "eval", "--task", "7", "--data", SHARED / "lamp", "--method", "copy", "--output_dir", tmp_path / "copy"
+    )
     scores = json.loads((tmp_path / "copy" / "scores.json").read_text())["scores"]
-    assert scores["rouge1"]["n"] == 1000 and 0.4 < scores["rouge1"]["mean"] < 0.5 and scores["rougeL"]["mean"] < scores["rouge1"]["mean"]
+    assert (
+        scores["rouge1"]["n"] == 1000
+        and 0.4 < scores["rouge1"]["mean"] < 0.5
+        and scores["rougeL"]["mean"] < scores["rouge1"]["mean"]
+    )
 
 
 def test_a_killed_fine_tuning_ends_like_one_that_was_not(lamp_world, tmp_path):
-    tune = ["lamp", "sft", "--task", "3", "--data", lamp_world, "--method", "none", "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--logging_steps", "1", "--save_steps", "10", "--output_dir"]
+    tune = [
+        "lamp",
+        "sft",
+        "--task",
+        "3",
+        "--data",
+        lamp_world,
+        "--method",
+        "none",
+        "--num_train_epochs",
+        "2",
+        "--per_device_train_batch_size",
+        "8",
+        "--logging_steps",
+        "1",
+        "--save_steps",
+        "10",
+        "--output_dir",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(*tune, whole).wait() == 0
     kill_when(start(*tune, killed), lambda: n_lines(killed / "metrics.jsonl") >= 27)
     assert start(*tune, killed, "--resume_from_checkpoint", "true").wait() == 0
-    for name in ("metrics.jsonl", "adapter_model.safetensors"): assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    for name in ("metrics.jsonl", "adapter_model.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_a_killed_download_goes_on(tmp_path):
     body, starts = json.dumps([dict(id=str(i), input="x" * 100) for i in range(20_000)]).encode(), []
 
     class Slow(BaseHTTPRequestHandler):
-        def log_message(self, *_): pass
+        def log_message(self, *_):
+            pass
+
         def do_GET(self):
             first = int(self.headers["Range"][6:-1]) if self.headers.get("If-Range") == '"v1"' else 0
             starts.append((self.path, first))
             self.send_response(206 if first else 200)
-            self.send_header("Content-Length", str(len(body) - first)); self.send_header("ETag", '"v1"')
-            if first: self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Length", str(len(body) - first))
+            self.send_header("ETag", '"v1"')
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
             self.end_headers()
             try:
-                for at in range(first, len(body), 40_000): self.wfile.write(body[at : at + 40_000]); time.sleep(0.01)
-            except OSError: pass # the other side was killed
+                for at in range(first, len(body), 40_000):
+                    self.wfile.write(body[at : at + 40_000])
+                    time.sleep(0.01)
+            except OSError:
+                pass  # the other side was killed
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    command = ["lamp", "download", "--task", "2", "--data", tmp_path, "--address", f"http://127.0.0.1:{server.server_port}"]
+    command = [
+        "lamp",
+        "download",
+        "--task",
+        "2",
+        "--data",
+        tmp_path,
+        "--address",
+        f"http://127.0.0.1:{server.server_port}",
+    ]
     part = tmp_path / "LaMP_2" / "train_questions.json.part"
     kill_when(start(*command), lambda: part.exists() and part.stat().st_size > 500_000)
     assert not (tmp_path / "LaMP_2" / "train_questions.json").exists()
     assert start(*command).wait() == 0
     server.shutdown()
-    assert sorted(p.name for p in (tmp_path / "LaMP_2").iterdir()) == ["dev_outputs.json", "dev_questions.json", "test_questions.json", "train_outputs.json", "train_questions.json"]
+    assert sorted(p.name for p in (tmp_path / "LaMP_2").iterdir()) == [
+        "dev_outputs.json",
+        "dev_questions.json",
+        "test_questions.json",
+        "train_outputs.json",
+        "train_questions.json",
+    ]
     assert (tmp_path / "LaMP_2" / "train_questions.json").read_bytes() == body
-    assert starts[0] == ("/LaMP_2/new/train/train_questions.json", 0) and starts[1][0] == starts[0][0] and starts[1][1] > 500_000 and len(starts) == 6
+    assert (
+        starts[0] == ("/LaMP_2/new/train/train_questions.json", 0)
+        and starts[1][0] == starts[0][0]
+        and starts[1][1] > 500_000
+        and len(starts) == 6
+    )
 
 
 def peak_mb(*argv) -> float:
@@ -113,31 +182,67 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     "3,000 questions in 100 MB against 30 in 1 MB; the scale of 100,000 is benchmarks/lamp.py."
     peaks = {}
     for n in (30, 3000):
-        folder = tmp_path / str(n) / "LaMP_7"; folder.mkdir(parents=True)
+        folder = tmp_path / str(n) / "LaMP_7"
+        folder.mkdir(parents=True)
         with open(folder / "dev_questions.json", "w") as f:
-            for i in range(n): f.write(("[" if i == 0 else ",") + json.dumps(dict(id=str(i), input="Paraphrase the following tweet without any explanation before or after it: hello", profile=[dict(id=f"{i}-{j}", text=f"{j} " + "some words " * 30) for j in range(100)])))
+            for i in range(n):
+                f.write(
+                    ("[" if i == 0 else ",")
+                    + json.dumps(
+                        dict(
+                            id=str(i),
+                            input="Paraphrase the following tweet without any explanation before or after it: hello",
+                            profile=[dict(id=f"{i}-{j}", text=f"{j} " + "some words " * 30) for j in range(100)],
+                        )
+                    )
+                )
             f.write("]")
-        (folder / "dev_outputs.json").write_text(json.dumps(dict(task="LaMP_7", golds=[dict(id=str(i), output="hi") for i in range(n)])))
-        peaks[n] = peak_mb("lamp", "eval", "--task", "7", "--data", tmp_path / str(n), "--method", "copy", "--output_dir", tmp_path / f"out-{n}")
+        (folder / "dev_outputs.json").write_text(
+            json.dumps(dict(task="LaMP_7", golds=[dict(id=str(i), output="hi") for i in range(n)]))
+        )
+        peaks[n] = peak_mb(
+            "lamp",
+            "eval",
+            "--task",
+            "7",
+            "--data",
+            tmp_path / str(n),
+            "--method",
+            "copy",
+            "--output_dir",
+            tmp_path / f"out-{n}",
+        )
     assert peaks[3000] < peaks[30] + 40, peaks
 
 
-def canaries(people, folder, name: str) -> list[str]: # words that no prompt of training, writer or judge may hold
+def canaries(people, folder, name: str) -> list[str]:  # words that no prompt of training, writer or judge may hold
     "LaMP's files with a word of its own in each dev input and answer; some of them smuggled into the train split."
-    from bump.lamp import LAMP, save_lamp_world
-    save_lamp_world(people[:60], folder, "train"); save_lamp_world(people[60:], folder, "dev")
-    def read(split, kind): return json.loads((folder / name / f"{split}_{kind}.json").read_text())
+    from bump.lamp.tasks import LAMP
+    from bump.lamp.files import save_lamp_world
+
+    save_lamp_world(people[:60], folder, "train")
+    save_lamp_world(people[60:], folder, "dev")
+
+    def read(split, kind):
+        return json.loads((folder / name / f"{split}_{kind}.json").read_text())
+
     dev, golds, train = read("dev", "questions"), read("dev", "outputs"), read("train", "questions")
     for i, (q, g) in enumerate(zip(dev, golds["golds"])):
         q["input"] += f" zqin{i}"
-        if name == "LaMP_7": g["output"] += f" zqout{i}"
-    def shown(i): return LAMP[name].parts.search(dev[i]["input"])[1]
-    train[0]["profile"][1]["text"] = shown(0).upper()                                       # a dev input as a record
-    if name == "LaMP_7": train[1]["profile"][2]["text"] = golds["golds"][1]["output"] + " " # an answer as a record
-    train[2]["input"] = dev[2]["input"]                                                     # a dev question among the train questions
+        if name == "LaMP_7":
+            g["output"] += f" zqout{i}"
+
+    def shown(i):
+        return LAMP[name].parts.search(dev[i]["input"])[1]
+
+    train[0]["profile"][1]["text"] = shown(0).upper()  # a dev input as a record
+    if name == "LaMP_7":
+        train[1]["profile"][2]["text"] = golds["golds"][1]["output"] + " "  # an answer as a record
+    train[2]["input"] = dev[2]["input"]  # a dev question among the train questions
     dev[3]["profile"].append(dict(dev[3]["profile"][0], id="x", text="zqperson"))
-    train[3]["profile"] = dev[3]["profile"][2:]                                             # a person of dev among those of train
-    for split, kind, data in (("dev", "questions", dev), ("dev", "outputs", golds), ("train", "questions", train)): (folder / name / f"{split}_{kind}.json").write_text(json.dumps(data))
+    train[3]["profile"] = dev[3]["profile"][2:]  # a person of dev among those of train
+    for split, kind, data in (("dev", "questions", dev), ("dev", "outputs", golds), ("train", "questions", train)):
+        (folder / name / f"{split}_{kind}.json").write_text(json.dumps(data))
     return ["zqin", "zqout", "zqperson"]
 
 
@@ -145,40 +250,79 @@ def canaries(people, folder, name: str) -> list[str]: # words that no prompt of 
 def test_no_dev_question_in_training_or_in_a_profile(name, tmp_path, monkeypatch):
     "Everything that a model reads goes through its chat template: there we listen, while BUMP and the labelled opponent train, a backbone is fine-tuned, and profiles are written for dev."
     from transformers import PreTrainedTokenizerBase
-    from bump.engines import make_engine
-    from bump.grpo import BumpConfig, fit, prepare
+    from bump.engines.make import make_engine
+    from bump.training.config import BumpConfig
+    from bump.training.fit import fit, prepare
     from bump.interactions import load_logs
-    from bump.lamp import LAMP, Questions
-    from bump.lamp_data import training_logs, training_questions
-    from bump.lamp_runs import AnswerSettings, run_lamp
-    from bump.lamp_training import prepare_labelled, sft_rows
-    from bump.profiles import read_store, write_store
+    from bump.lamp.tasks import LAMP
+    from bump.lamp.files import Questions
+    from bump.lamp.splits import training_logs, training_questions
+    from bump.lamp.runs import AnswerSettings, run_lamp
+    from bump.lamp.training import prepare_labelled, sft_rows
+    from bump.store import read_store, write_store
     from bump.world import WorldConfig, make_world
-    words, task, heard, plain = canaries(make_world(WorldConfig(n_users=90)), tmp_path, name), LAMP[name], [], PreTrainedTokenizerBase.apply_chat_template
-    def listen(self, conversation, *a, **kw): heard.append(json.dumps(conversation)); return plain(self, conversation, *a, **kw)
+
+    words, task, heard, plain = (
+        canaries(make_world(WorldConfig(n_users=90)), tmp_path, name),
+        LAMP[name],
+        [],
+        PreTrainedTokenizerBase.apply_chat_template,
+    )
+
+    def listen(self, conversation, *a, **kw):
+        heard.append(json.dumps(conversation))
+        return plain(self, conversation, *a, **kw)
+
     monkeypatch.setattr(PreTrainedTokenizerBase, "apply_chat_template", listen)
-    def check(what, *expected): # the expected ones show that we do hear
+
+    def check(what, *expected):  # the expected ones show that we do hear
         text, found = "\n".join(heard), [w for w in words if any(w in h for h in heard)]
         assert len(heard) > 10 and all(e in text for e in expected) and not found, (what, found, len(heard))
         heard.clear()
 
-    small = dict(users_per_step=9, num_generations=2, max_prompt_tokens=300, max_completion_length=16, length_threshold=12, max_steps=6)
+    small = dict(
+        users_per_step=9,
+        num_generations=2,
+        max_prompt_tokens=300,
+        max_completion_length=16,
+        length_threshold=12,
+        max_steps=6,
+    )
     kept = training_logs(tmp_path, task, tmp_path / "log.jsonl")
     assert kept.left_people == 1 and kept.left_records >= 1 and kept.left_questions >= 1
-    fit(prepare(load_logs(tmp_path / "log.jsonl").users, "embedded", BumpConfig(output_dir=str(tmp_path / "bump"), judge="likelihood", **small)))
+    fit(
+        prepare(
+            load_logs(tmp_path / "log.jsonl").users,
+            "embedded",
+            BumpConfig(output_dir=str(tmp_path / "bump"), judge="likelihood", **small),
+        )
+    )
     check("writer and judge of BUMP", "Write the profile.", "Write the next record.")
     questions, backbone = training_questions(tmp_path, task), make_engine("embedded")
-    fit(prepare_labelled(task, questions, backbone, "embedded", BumpConfig(output_dir=str(tmp_path / "labelled"), **small)))
+    fit(
+        prepare_labelled(
+            task, questions, backbone, "embedded", BumpConfig(output_dir=str(tmp_path / "labelled"), **small)
+        )
+    )
     check("writer and backbone of the labelled opponent", "Write the profile.", task.asks[-20:])
     rows = sft_rows(task, questions, "none,bm25:2", {}, backbone.tokenizer)
     assert not any(w in backbone.tokenizer.decode(r["input_ids"]) for w in words for r in rows)
     check("fine-tuning", task.asks[-20:])
     dev = Questions(tmp_path, task)
-    words.remove("zqperson") # that is a record of theirs
+    words.remove("zqperson")  # that is a record of theirs
     write_store([q.user() for q in dev], backbone, tmp_path / "profiles.jsonl", max_prompt_tokens=300, max_new_tokens=8)
     check("profiles of dev", "Write the profile.", "zqperson")
-    run_lamp(dev, "bump", backbone, tmp_path / "run", {u: p.profile for u, p in read_store(tmp_path / "profiles.jsonl").items()}, AnswerSettings(max_new_tokens=4))
-    assert any("zqin7" in h for h in heard) and not any("zqout" in h for h in heard) # the backbone reads the input, of course, and never the answer
+    run_lamp(
+        dev,
+        "bump",
+        backbone,
+        tmp_path / "run",
+        {u: p.profile for u, p in read_store(tmp_path / "profiles.jsonl").items()},
+        AnswerSettings(max_new_tokens=4),
+    )
+    assert any("zqin7" in h for h in heard) and not any(
+        "zqout" in h for h in heard
+    )  # the backbone reads the input, of course, and never the answer
 
 
 def test_an_encoder_decoder_backbone(bump, lamp_world, tmp_path):
@@ -186,17 +330,76 @@ def test_an_encoder_decoder_backbone(bump, lamp_world, tmp_path):
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
     from bump.models import load_tokenizer, model_folder
+
     tokenizer, t5 = load_tokenizer(model_folder("embedded")), tmp_path / "t5"
     torch.manual_seed(0)
-    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=tokenizer.pad_token_id, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     T5ForConditionalGeneration(config).save_pretrained(t5)
-    tokenizer.chat_template = None # FlanT5 has none
+    tokenizer.chat_template = None  # FlanT5 has none
     tokenizer.save_pretrained(t5)
     for task in ("2", "7"):
-        r = bump("lamp", "eval", "--task", task, "--data", lamp_world, "--method", "recent:2", "--backbone", t5, "--limit", 20, "--answer_tokens", 8, "--output_dir", tmp_path / task)
+        r = bump(
+            "lamp",
+            "eval",
+            "--task",
+            task,
+            "--data",
+            lamp_world,
+            "--method",
+            "recent:2",
+            "--backbone",
+            t5,
+            "--limit",
+            20,
+            "--answer_tokens",
+            8,
+            "--output_dir",
+            tmp_path / task,
+        )
         assert "20 questions" in r.stdout
     tags = {json.loads(line)["prediction"] for line in (tmp_path / "2" / "predictions.jsonl").read_text().splitlines()}
-    from bump.lamp import TAGS
+    from bump.lamp.files import TAGS
+
     assert tags <= set(TAGS)
-    assert "encoder-decoder" in one_sentence(bump("lamp", "sft", "--task", "3", "--data", lamp_world, "--method", "none", "--backbone", t5, "--output_dir", tmp_path / "sft", code=2).stderr)
-    assert "encoder-decoder" in one_sentence(bump("lamp", "labelled", "--task", "3", "--data", lamp_world, "--model", t5, "--output_dir", tmp_path / "labelled", code=2).stderr)
+    assert "encoder-decoder" in one_sentence(
+        bump(
+            "lamp",
+            "sft",
+            "--task",
+            "3",
+            "--data",
+            lamp_world,
+            "--method",
+            "none",
+            "--backbone",
+            t5,
+            "--output_dir",
+            tmp_path / "sft",
+            code=2,
+        ).stderr
+    )
+    assert "encoder-decoder" in one_sentence(
+        bump(
+            "lamp",
+            "labelled",
+            "--task",
+            "3",
+            "--data",
+            lamp_world,
+            "--model",
+            t5,
+            "--output_dir",
+            tmp_path / "labelled",
+            code=2,
+        ).stderr
+    )

@@ -1,9 +1,10 @@
 "The reward is the same on one process and on two, groups split over ranks included."
+
 import json, os, subprocess, sys
 
 import pytest
 
-SCRIPT = '''
+SCRIPT = """
 import json, sys
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -18,14 +19,34 @@ rewards = BumpReward(LexicalJudge(), RewardSettings(num_negatives=4, length_thre
     completions=[r[2] for r in mine], completion_ids=[r[2].split() for r in mine], user_id=[r[0] for r in mine], held_out=[r[1] for r in mine], log_metric=metrics.__setitem__)
 everyone = gather_object(rewards)
 if state.is_main_process: json.dump(dict(rewards=everyone, metrics=metrics), open(sys.argv[1], "w"))
-'''
+"""
 
 
 def rewards(tmp_path, n, pools):
     script, out = tmp_path / "reward.py", tmp_path / f"{n}.json"
     script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(n), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    subprocess.run([*launch, str(script), str(out), pools], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        str(n),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    subprocess.run(
+        [*launch, str(script), str(out), pools],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     return json.loads(out.read_text())
 
 

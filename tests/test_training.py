@@ -1,4 +1,5 @@
 "Training that can be trusted: killed and resumed, interrupted, on two processes, stopped by an alarm, and every recipe."
+
 import json, os, signal, subprocess, sys, time
 
 import pytest
@@ -7,13 +8,44 @@ import yaml
 from conftest import ROOT
 from test_cli import one_sentence
 
-SMALL = ["--users", "all", "--users_per_step", "9", "--num_generations", "2", "--max_prompt_tokens", "256", "--max_completion_length", "16", "--length_threshold", "12"]
-CYCLES = ["--num_iterations", "2", "--per_device_train_batch_size", "9", "--num_train_epochs", "2", "--save_steps", "2", "--sample_steps", "1", "--judge", "likelihood"]
+SMALL = [
+    "--users",
+    "all",
+    "--users_per_step",
+    "9",
+    "--num_generations",
+    "2",
+    "--max_prompt_tokens",
+    "256",
+    "--max_completion_length",
+    "16",
+    "--length_threshold",
+    "12",
+]
+CYCLES = [
+    "--num_iterations",
+    "2",
+    "--per_device_train_batch_size",
+    "9",
+    "--num_train_epochs",
+    "2",
+    "--save_steps",
+    "2",
+    "--sample_steps",
+    "1",
+    "--judge",
+    "likelihood",
+]
 
 
 def start(log, out, *more):
-    return subprocess.Popen([sys.executable, "-m", "bump", "train", "--logs", str(log), "--output_dir", str(out), *SMALL, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-m", "bump", "train", "--logs", str(log), "--output_dir", str(out), *SMALL, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
 
 
 def finish(p, code=0):
@@ -22,17 +54,20 @@ def finish(p, code=0):
     return out, err
 
 
-def steps(out) -> int: return (out / "metrics.jsonl").read_bytes().count(b"\n") if (out / "metrics.jsonl").exists() else 0
+def steps(out) -> int:
+    return (out / "metrics.jsonl").read_bytes().count(b"\n") if (out / "metrics.jsonl").exists() else 0
 
 
 def wait_for(p, out, n):
-    while p.poll() is None and steps(out) < n: time.sleep(0.005)
+    while p.poll() is None and steps(out) < n:
+        time.sleep(0.005)
     assert p.poll() is None, finish(p)
 
 
 @pytest.fixture(scope="module")
 def small_log(tmp_path_factory):
     from bump.world import WorldConfig, make_world, save_world
+
     return save_world(make_world(WorldConfig(n_users=27)), tmp_path_factory.mktemp("world"))
 
 
@@ -40,22 +75,34 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     "Three batches an epoch, two updates each: killed in a cycle of the first epoch, in the second epoch, and interrupted by Ctrl-C; the full experiment is benchmarks/resume.py."
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(small_log, whole, *CYCLES))
-    p = start(small_log, killed, *CYCLES); wait_for(p, killed, 3); p.send_signal(signal.SIGKILL); p.wait()
-    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"); wait_for(p, killed, 7); p.send_signal(signal.SIGKILL); p.wait()
-    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"); wait_for(p, killed, 8); p.send_signal(signal.SIGINT)
+    p = start(small_log, killed, *CYCLES)
+    wait_for(p, killed, 3)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
+    wait_for(p, killed, 7)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
+    wait_for(p, killed, 8)
+    p.send_signal(signal.SIGINT)
     _, err = finish(p, code=130)
     assert "--resume_from_checkpoint true" in err and not (killed / "model.safetensors").exists(), err
     finish(start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"))
     assert steps(whole) == 12
-    for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"): assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     changed = [f if f != "likelihood" else "bm25" for f in CYCLES]
-    assert "started with judge='likelihood', now it is 'bm25'" in one_sentence(finish(start(small_log, killed, *changed, "--resume_from_checkpoint", "true"), code=2)[1])
+    assert "started with judge='likelihood', now it is 'bm25'" in one_sentence(
+        finish(start(small_log, killed, *changed, "--resume_from_checkpoint", "true"), code=2)[1]
+    )
 
 
-TWO = '''
+TWO = """
 import json, sys
 from transformers import TrainerCallback
-from bump.grpo import BumpConfig, fit, prepare
+from bump.training.config import BumpConfig
+from bump.training.fit import fit, prepare
 from bump.interactions import load_logs
 class Dump(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
@@ -67,22 +114,44 @@ reward = setup.reward()
 setup.reward = lambda: reward
 fit(setup, [Dump()])
 if config.process_index == 0: json.dump(rows, open(out + ".json", "w"))
-'''
+"""
 
 
 def test_rewards_of_two_training_processes_are_those_of_one(small_log, tmp_path):
     "Each of the two has nine rollouts of a step, so the fifth user's group is split; one process scores the same profiles again."
     from bump.judges import make_judge
     from bump.reward import Batch, RewardSettings, score_batch, total_reward
+
     script, out = tmp_path / "two.py", tmp_path / "run"
     script.write_text(TWO)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    r = subprocess.run([*launch, str(script), str(out), str(small_log)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    r = subprocess.run(
+        [*launch, str(script), str(out), str(small_log)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
     assert r.returncode == 0, r.stderr[-3000:]
     settings, judge, compared = RewardSettings(length_threshold=12, seed=42), make_judge("likelihood"), 0
     for step, rows in enumerate(json.loads((tmp_path / "run.json").read_text())):
         batch = Batch({u: h for u, h, *_ in rows})
-        for u, _, profile, *_ in rows: batch.profiles.setdefault(u, []).append(profile)
+        for u, _, profile, *_ in rows:
+            batch.profiles.setdefault(u, []).append(profile)
         assert {len(ps) for ps in batch.profiles.values()} == {2} and len(batch.profiles) == 9
         parts, seen = score_batch(batch, judge, settings, step), {}
         for u, _, _, n, reward in rows:
@@ -93,23 +162,40 @@ def test_rewards_of_two_training_processes_are_those_of_one(small_log, tmp_path)
 
 
 def test_an_alarm_stops_with_a_checkpoint(small_log, tmp_path):
-    out, err = finish(start(small_log, tmp_path / "run", "--on_alarm", "stop", "--max_steps", "40", "--max_completion_length", "4"), code=2)
+    out, err = finish(
+        start(small_log, tmp_path / "run", "--on_alarm", "stop", "--max_steps", "40", "--max_completion_length", "4"),
+        code=2,
+    )
     sentences = err.strip().splitlines()
     assert any("run into max_completion_length" in s for s in sentences) and "Stopped by an alarm" in sentences[-1], err
     assert steps(tmp_path / "run") < 40 and list((tmp_path / "run").glob("checkpoint-*/complete"))
 
 
 def test_a_dry_run_writes_nothing(bump, small_log, tmp_path):
-    r = bump("train", "--logs", small_log, *SMALL, "--dry_run", "--negatives", "hard", "--encoder", "bm25", "--output_dir", tmp_path / "none")
+    r = bump(
+        "train",
+        "--logs",
+        small_log,
+        *SMALL,
+        "--dry_run",
+        "--negatives",
+        "hard",
+        "--encoder",
+        "bm25",
+        "--output_dir",
+        tmp_path / "none",
+    )
     assert "chance 0.945" in r.stdout and "encoder bm25" in r.stdout and not (tmp_path / "none").exists()
 
 
 def test_metrics_go_to_tensorboard(small_log, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'bump[report]')")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     finish(start(small_log, tmp_path / "run", "--max_steps", "2", "--report_to", "tensorboard"))
     folder = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
-    events = EventAccumulator(str(folder)); events.Reload()
+    events = EventAccumulator(str(folder))
+    events.Reload()
     assert any("reward" in tag for tag in events.Tags()["scalars"])
 
 
@@ -129,15 +215,20 @@ RECIPES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" n
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_recipes_parse(recipe, tmp_path):
     "Every flag exists in the pinned versions, and together they are a valid configuration."
-    from bump.cli import TrainFlags, parse
-    from bump.grpo import BumpConfig
+    from bump.cli.train import TrainFlags
+    from bump.flags import parse
+    from bump.training.config import BumpConfig
+
     settings = yaml.safe_load(recipe.read_text())
     flags, parsed = parse(["--config", str(recipe), "--output_dir", str(tmp_path / "out")], TrainFlags, BumpConfig)
-    for name, value in settings.items(): assert getattr(parsed, name, getattr(flags, name, None)) == value, name
-    if "8gpu" in recipe.name: assert parsed.users_per_step * parsed.num_generations % (8 * parsed.per_device_train_batch_size) == 0
+    for name, value in settings.items():
+        assert getattr(parsed, name, getattr(flags, name, None)) == value, name
+    if "8gpu" in recipe.name:
+        assert parsed.users_per_step * parsed.num_generations % (8 * parsed.per_device_train_batch_size) == 0
 
 
 def test_accelerate_configs_parse():
     from accelerate.commands.config.config_args import load_config_from_file
+
     for file in sorted((ROOT / "recipes").rglob("accelerate_*.yaml")):
         assert load_config_from_file(str(file)).num_processes == 8

@@ -1,4 +1,5 @@
 "A real vLLM server with the embedded model on a free loopback port."
+
 import os, socket, subprocess, sys, time
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import httpx, pytest
 
 from bump.models import EMBEDDED
 
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")        # GB
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") # vLLM in this process, really
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # vLLM in this process, really
 
 
 def free_port() -> int:
@@ -17,36 +18,71 @@ def free_port() -> int:
 
 
 class Server:
-    def __init__(self, log: Path): self.port, self.log, self.process = free_port(), log, None
+    def __init__(self, log: Path):
+        self.port, self.log, self.process = free_port(), log, None
 
     @property
-    def root(self) -> str: return f"http://127.0.0.1:{self.port}"
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self):
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(EMBEDDED), "--served-model-name", "embedded", "--dtype", "float32", "--enforce-eager",
-                   "--max-model-len", "2048", "--enable-prompt-tokens-details", "--host", "127.0.0.1", "--port", str(self.port)]
-        with open(self.log, "a") as f: self.process = subprocess.Popen(command, stdout=f, stderr=f, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"})
+        command = [
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(EMBEDDED),
+            "--served-model-name",
+            "embedded",
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--max-model-len",
+            "2048",
+            "--enable-prompt-tokens-details",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        with open(self.log, "a") as f:
+            self.process = subprocess.Popen(
+                command,
+                stdout=f,
+                stderr=f,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+            )
         return self
 
     def wait(self, seconds: float = 300):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, (
+                f"the server ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}"
+            )
             try:
-                if httpx.get(f"{self.root}/health", timeout=2).status_code == 200: return self
-            except httpx.HTTPError: pass
+                if httpx.get(f"{self.root}/health", timeout=2).status_code == 200:
+                    return self
+            except httpx.HTTPError:
+                pass
             time.sleep(0.5)
         raise TimeoutError(f"no health within {seconds} s:\n{self.log.read_text()[-3000:]}")
 
     def stop(self, signal: int = 15):
         "Stop the server and its workers by the process group that it was started in."
-        try: os.killpg(self.process.pid, signal)
-        except ProcessLookupError: pass
+        try:
+            os.killpg(self.process.pid, signal)
+        except ProcessLookupError:
+            pass
         self.process.wait(60)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     s = Server(tmp_path_factory.mktemp("vllm") / "server.log").start()
-    try: yield s.wait()
-    finally: s.stop()
+    try:
+        yield s.wait()
+    finally:
+        s.stop()

@@ -1,12 +1,14 @@
 "What a failing server does to a judge and to a training run: a real server behind a proxy that refuses, hangs, garbles and lies."
+
 import json, os, signal, subprocess, sys, threading, time, zlib
 
 import numpy as np
 import pytest
 
-from bump.engines import ServerEngine
-from bump.interactions import BumpError
-from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge, Ranking
+from bump.engines.server import ServerEngine
+from bump.errors import BumpError
+from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge
+from bump.rankings import Ranking
 from bump.world import WorldConfig, describe, make_world, save_world
 from proxy import Proxy
 
@@ -16,7 +18,8 @@ RANKINGS = [Ranking(p, RECORDS, (), "forward") for p in PROFILES]
 
 
 @pytest.fixture(scope="module")
-def expected(server): return np.stack(LettersJudge(ServerEngine(f"{server.root}/v1"))(RANKINGS))
+def expected(server):
+    return np.stack(LettersJudge(ServerEngine(f"{server.root}/v1"))(RANKINGS))
 
 
 def ask(server, fault, timeout=20, judge=LettersJudge):
@@ -31,19 +34,25 @@ def ask(server, fault, timeout=20, judge=LettersJudge):
 @pytest.mark.parametrize("kind", ["500", "429", "drop", "cut", "truncated"])
 def test_a_passing_fault_changes_nothing(server, expected, kind):
     scores, engine, proxy, _ = ask(server, lambda n, path, body: kind if n <= 6 else None)
-    assert np.abs(scores - expected).max() < 1e-6 and engine.counts["failed"] == 0 and len(proxy.seen) >= len(RANKINGS) + 6
+    assert (
+        np.abs(scores - expected).max() < 1e-6 and engine.counts["failed"] == 0 and len(proxy.seen) >= len(RANKINGS) + 6
+    )
 
 
 def test_retry_after_is_respected(server, expected):
     scores, _, proxy, seconds = ask(server, lambda n, path, body: "429" if n <= 9 else None)
     times = [t for t, _ in proxy.seen]
-    assert np.abs(scores - expected).max() < 1e-6 and seconds >= 1 and times[9] - times[0] >= 1 # nobody came back within the second
+    assert (
+        np.abs(scores - expected).max() < 1e-6 and seconds >= 1 and times[9] - times[0] >= 1
+    )  # nobody came back within the second
 
 
 @pytest.mark.parametrize("kind", ["hang", "500", "429", "drop", "truncated"])
 def test_one_ranking_that_always_fails_is_nan_and_the_others_are_right(server, expected, kind):
     unlucky = PROFILES[4]
-    scores, engine, _, seconds = ask(server, lambda n, path, body: kind if unlucky in json.loads(body)["messages"][1]["content"] else None, timeout=5)
+    scores, engine, _, seconds = ask(
+        server, lambda n, path, body: kind if unlucky in json.loads(body)["messages"][1]["content"] else None, timeout=5
+    )
     assert np.isnan(scores[4]).all() and engine.counts["failed"] == 1
     others = np.delete(np.arange(9), 4)
     assert np.abs(scores[others] - expected[others]).max() < 1e-6
@@ -53,19 +62,25 @@ def test_one_ranking_that_always_fails_is_nan_and_the_others_are_right(server, e
 @pytest.mark.parametrize("kind", ["hang", "500", "drop", "truncated"])
 def test_a_server_that_always_fails_stops_with_one_sentence_in_time(server, kind):
     start = time.monotonic()
-    with pytest.raises(BumpError, match="answered none of 9 questions"): ask(server, lambda n, path, body: kind, timeout=4)
+    with pytest.raises(BumpError, match="answered none of 9 questions"):
+        ask(server, lambda n, path, body: kind, timeout=4)
     assert time.monotonic() - start < 4 + 15
 
 
 def test_nobody_listens():
-    with pytest.raises(BumpError, match="answered none"): ServerEngine("http://127.0.0.1:9/v1", timeout=2)
+    with pytest.raises(BumpError, match="answered none"):
+        ServerEngine("http://127.0.0.1:9/v1", timeout=2)
 
 
 def test_wrong_model_key_and_url(server, monkeypatch):
-    with pytest.raises(BumpError, match="no model 'other'; it serves embedded"): ServerEngine(f"{server.root}/v1#other")
-    with pytest.raises(BumpError, match="status 401.*OPENAI_API_KEY"): ask(server, lambda n, path, body: "401")
-    with pytest.raises(BumpError, match="status 404"): ServerEngine(f"{server.root}/v2")
-    with pytest.raises(BumpError, match="not the URL"): ServerEngine("http://localhost:80a/v1")
+    with pytest.raises(BumpError, match="no model 'other'; it serves embedded"):
+        ServerEngine(f"{server.root}/v1#other")
+    with pytest.raises(BumpError, match="status 401.*OPENAI_API_KEY"):
+        ask(server, lambda n, path, body: "401")
+    with pytest.raises(BumpError, match="status 404"):
+        ServerEngine(f"{server.root}/v2")
+    with pytest.raises(BumpError, match="not the URL"):
+        ServerEngine("http://localhost:80a/v1")
     assert ServerEngine(f"{server.root}/v1/").url.endswith("/v1")
     sent = []
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
@@ -77,70 +92,136 @@ def test_wrong_model_key_and_url(server, monkeypatch):
 
 
 def test_too_long_a_prompt_is_refused_with_the_servers_words(server):
-    with pytest.raises(BumpError, match="status 400.*2048"): LettersJudge(ServerEngine(f"{server.root}/v1"))([Ranking("p", ("word " * 3000, "b"))])
+    with pytest.raises(BumpError, match="status 400.*2048"):
+        LettersJudge(ServerEngine(f"{server.root}/v1"))([Ranking("p", ("word " * 3000, "b"))])
 
 
 @pytest.mark.parametrize("judge", [LikelihoodJudge, PermutationJudge])
 def test_other_judges_survive_faults_too(server, judge):
     right = np.stack(judge(ServerEngine(f"{server.root}/v1"))(RANKINGS))
-    scores, engine, _, _ = ask(server, lambda n, path, body: [None, "drop", "500"][n % 3] if n < 30 else None, judge=judge)
+    scores, engine, _, _ = ask(
+        server, lambda n, path, body: [None, "drop", "500"][n % 3] if n < 30 else None, judge=judge
+    )
     assert np.abs(scores - right).max() < 1e-6 and engine.counts["failed"] == 0
 
 
 def test_killed_in_the_middle_of_a_batch_and_restarted(server, expected):
     many = RANKINGS + [Ranking(p, RECORDS[:n], (), "forward") for p in PROFILES for n in range(2, 9)]
     killed, trouble = threading.Event(), []
+
     def restart():
         killed.wait(30)
-        try: server.stop(9); server.start().wait()
-        except Exception as e: trouble.append(e)
+        try:
+            server.stop(9)
+            server.start().wait()
+        except Exception as e:
+            trouble.append(e)
+
     def kill_at_ten(n, path, body):
-        if n == 10: killed.set()
-        if n >= 10: time.sleep(0.2) # so that the batch is under way when the server dies
-    thread = threading.Thread(target=restart); thread.start()
+        if n == 10:
+            killed.set()
+        if n >= 10:
+            time.sleep(0.2)  # so that the batch is under way when the server dies
+
+    thread = threading.Thread(target=restart)
+    thread.start()
     with Proxy(server.root) as proxy:
         engine = ServerEngine(proxy.url, timeout=240, concurrency=4)
         proxy.fault, proxy.seen[:] = kill_at_ten, []
         scores = LettersJudge(engine)(many)
     thread.join()
     assert not trouble, trouble
-    assert engine.counts["failed"] == 0 and len(proxy.seen) > len(many) # some came twice
+    assert engine.counts["failed"] == 0 and len(proxy.seen) > len(many)  # some came twice
     assert np.abs(np.stack(scores[:9]) - expected).max() < 1e-6
 
 
 def test_a_refusal_is_one_sentence_on_the_screen(server, tmp_path):
     log, store = save_world(make_world(WorldConfig(n_users=30)), tmp_path / "world"), tmp_path / "p.jsonl"
-    def bump(*argv): return subprocess.run([sys.executable, "-m", "bump", *map(str, argv)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+
+    def bump(*argv):
+        return subprocess.run(
+            [sys.executable, "-m", "bump", *map(str, argv)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+
     assert bump("profile", "--logs", log, "--hold_out", 1, "--max_new_tokens", 8, "--output", store).returncode == 0
-    with Proxy(server.root, lambda n, path, body: "401" if "chat" in path else None) as proxy: r = bump("score", "--logs", log, "--profiles", store, "--judge", f"letters:{proxy.url}")
+    with Proxy(server.root, lambda n, path, body: "401" if "chat" in path else None) as proxy:
+        r = bump("score", "--logs", log, "--profiles", store, "--judge", f"letters:{proxy.url}")
     assert r.returncode == 2 and len(r.stderr.strip().splitlines()) == 1 and "OPENAI_API_KEY" in r.stderr, r.stderr
 
 
 def test_interrupting_does_not_wait_for_the_timeout(server, tmp_path):
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines import ServerEngine; from bump.judges import *; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])" # a shell that starts tests in the background has it ignored
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines import ServerEngine; from bump.judges import *; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])"  # a shell that starts tests in the background has it ignored
     with Proxy(server.root, lambda n, path, body: "hang" if "chat" in path else None) as proxy:
         p = subprocess.Popen([sys.executable, "-c", code, proxy.url], stderr=subprocess.DEVNULL)
-        while not any("chat" in path for _, path in proxy.seen): time.sleep(0.05)
+        while not any("chat" in path for _, path in proxy.seen):
+            time.sleep(0.05)
         start = time.monotonic()
-        p.send_signal(signal.SIGINT); p.wait(60)
+        p.send_signal(signal.SIGINT)
+        p.wait(60)
     assert time.monotonic() - start < 15
 
 
 def train(log, out, url, *more):
-    return subprocess.run([sys.executable, "-m", "bump", "train", "--logs", str(log), "--judge", f"letters:{url}", "--output_dir", str(out), "--users_per_step", "9", "--num_generations", "2",
-                           "--max_steps", "3", "--max_prompt_tokens", "320", "--max_completion_length", "16", "--judge_timeout", "6", *more], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bump",
+            "train",
+            "--logs",
+            str(log),
+            "--judge",
+            f"letters:{url}",
+            "--output_dir",
+            str(out),
+            "--users_per_step",
+            "9",
+            "--num_generations",
+            "2",
+            "--max_steps",
+            "3",
+            "--max_prompt_tokens",
+            "320",
+            "--max_completion_length",
+            "16",
+            "--judge_timeout",
+            "6",
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
 
 
 def test_training_goes_on_when_some_rankings_fail_and_stops_when_all_do(server, tmp_path):
     log = save_world(make_world(WorldConfig(n_users=30)), tmp_path / "world")
-    bad = lambda n, path, body: "truncated" if "chat" in path and zlib.crc32(body.encode()) % 8 == 0 else None # a ranking that fails once always fails
-    with Proxy(server.root, bad) as proxy: r = train(log, tmp_path / "some", proxy.url)
+    bad = lambda n, path, body: (
+        "truncated" if "chat" in path and zlib.crc32(body.encode()) % 8 == 0 else None
+    )  # a ranking that fails once always fails
+    with Proxy(server.root, bad) as proxy:
+        r = train(log, tmp_path / "some", proxy.url)
     assert r.returncode == 0, r.stderr
     metrics = [json.loads(line) for line in (tmp_path / "some" / "metrics.jsonl").read_text().splitlines()]
-    assert len(metrics) == 3 and any(m["bump/judge_failed"] > 0 for m in metrics) and all(m["bump/judge_failed"] < 1 and m["bump/ndcg_forward"] > 0.1 for m in metrics)
+    assert (
+        len(metrics) == 3
+        and any(m["bump/judge_failed"] > 0 for m in metrics)
+        and all(m["bump/judge_failed"] < 1 and m["bump/ndcg_forward"] > 0.1 for m in metrics)
+    )
     served = []
+
     def dies(n, path, body):
         served.append(path)
         return "drop" if len(served) > 100 else None
-    with Proxy(server.root, dies) as proxy: r = train(log, tmp_path / "all", proxy.url)
-    assert r.returncode == 2 and r.stderr.strip().splitlines()[-1].startswith("bump: ") and "answered none" in r.stderr and "Traceback" not in r.stderr, r.stderr
+
+    with Proxy(server.root, dies) as proxy:
+        r = train(log, tmp_path / "all", proxy.url)
+    assert (
+        r.returncode == 2
+        and r.stderr.strip().splitlines()[-1].startswith("bump: ")
+        and "answered none" in r.stderr
+        and "Traceback" not in r.stderr
+    ), r.stderr
