@@ -3,7 +3,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: quickstart test test-vllm lab docs readme clean-check
+# The notebooks and the modules that they export.
+SOURCES := $(shell find nbs bump -name '*.ipynb' -o -name '*.py' | grep -v checkpoints | sort)
+
+.PHONY: quickstart test lint test-vllm lab docs readme clean-check
 
 VLLM := .venv-vllm
 
@@ -23,9 +26,14 @@ $(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/py
 quickstart: $(VENV)/.installed ## install and watch BUMP train
 	$(BIN)/bump quickstart
 
-test: $(VENV)/.installed-dev clean-check ## everything that has to pass
-	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -q tests --ignore tests/with_vllm
+test: $(VENV)/.installed-dev clean-check lint ## everything that has to pass
+	$(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/python -m pytest -q tests --ignore tests/with_vllm --durations 15
+
+lint: $(VENV)/.installed-dev ## lines, types, and who imports whom
+	$(BIN)/ruff check nbs tests benchmarks setup.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # vLLM pins its own versions, so it has an environment of its own. Linux on x86-64; for a torch without CUDA set
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
@@ -40,8 +48,8 @@ test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in proc
 
 # Notebooks must be clean and their export must change nothing.
 clean-check: $(VENV)/.installed-dev
-	@before=$$(cat nbs/*.ipynb nbs/*/*.ipynb bump/*.py | sha256sum); $(BIN)/nbdev_clean && $(BIN)/nbdev_export && \
-	after=$$(cat nbs/*.ipynb nbs/*/*.ipynb bump/*.py | sha256sum); \
+	@before=$$(cat $(SOURCES) | sha256sum); $(BIN)/nbdev_clean && $(BIN)/nbdev_export && \
+	after=$$(cat $(SOURCES) | sha256sum); \
 	[ "$$before" = "$$after" ] || { echo "notebooks were not clean or not exported; nbdev_clean and nbdev_export have done it now: commit the result"; exit 1; }
 
 lab: $(VENV)/.installed-dev ## JupyterLab on the notebooks
@@ -49,6 +57,7 @@ lab: $(VENV)/.installed-dev ## JupyterLab on the notebooks
 
 docs: $(VENV)/.installed-dev ## the documentation site, into _docs
 	@command -v quarto >/dev/null || { echo "make docs needs Quarto, which is not installed here: see https://quarto.org/docs/get-started"; exit 1; }
+	@touch README.md # newer than the index: nbdev would make it from the index in a form of its own
 	$(BIN)/nbdev_docs
 
 readme: $(VENV)/.installed-dev ## README.md from nbs/index.ipynb

@@ -28,6 +28,6 @@ setup(
     package_data={"bump": ["weights/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
-    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bump=bump._modidx:d"]},
     zip_safe=False,
 )

@@ -1,28 +1,32 @@
-"""What a ranking costs: tokens of a training step, rankings a second, agreement of judges, and a cross-encoder beside them.
+"""What a ranking costs: tokens of a training step, rankings a second, agreement of judges, and a cross-encoder
+beside them.
 
     pip install 'bump[embed,bench]'
     python benchmarks/judges.py tokens speed agreement peer [--engine vllm:embedded] [--movielens FOLDER]
 
-Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). Everything runs on the embedded model; ratios are
+Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). Everything runs on the
+embedded model; ratios are
 between numbers of one run in one process. `tokens` counts and does not time.
 """
 
-import argparse, json, time
+import argparse
+import json
+import time
 from pathlib import Path
 
 import numpy as np
 
 from bump.engines.base import EngineSettings
-from bump.engines.make import make_engine
 from bump.engines.local import order_tokens
+from bump.engines.make import make_engine
 from bump.interactions import load_logs
-from bump.statistics import bootstrap_mean
 from bump.judges import LM_JUDGES, PermutationJudge, position_prior, ranking_question, shuffle_agreement
-from bump.rankings import Ranking, judge_rankings
 from bump.ndcg import chance_ndcg, ndcg
-from bump.seeds import named_rng
 from bump.prompts import encode, shorten
+from bump.rankings import Ranking, judge_rankings
 from bump.reward import Batch, RewardSettings, rollout_rankings, score_batch
+from bump.seeds import named_rng
+from bump.statistics import bootstrap_mean
 from bump.world import WorldConfig, describe, make_world
 
 RESULTS = Path(__file__).parent / "results"
@@ -139,7 +143,10 @@ def seconds(call) -> float:
 
 
 def speed(engine) -> dict:
-    "Rankings a second in a training step of 18 users in blocks (sizes as in `tokens`): letters against permutation, batched against one ranking at a time; best of two."
+    """Rankings a second in a training step of 18 users in blocks (sizes as in `tokens`), best of two.
+
+    Letters against permutation, and batched against one ranking at a time.
+    """
     rankings = questions(step_of_training(engine.tokenizer, users=18), RewardSettings(pools="blocks"))
 
     def ask(kind, rankings, alone=False):  # seconds, with nothing remembered of earlier calls
@@ -209,9 +216,10 @@ def agree(engine, rankings: list[Ranking]) -> dict:
 
 
 def peer(engine) -> dict:
-    "Pairs a second of `sentence_transformers.CrossEncoder` with the same language model, beside the pointwise judges; best of three."
+    "Pairs a second of a `CrossEncoder` with the same language model, beside the pointwise judges; best of three."
     import torch
     from sentence_transformers import CrossEncoder
+
     from bump.models import EMBEDDED
 
     torch.manual_seed(0)  # its classification head is new
@@ -232,7 +240,7 @@ def peer(engine) -> dict:
     }
     for kind in ("yesno", "likelihood"):
         rate[kind] = len(pairs) / min(
-            seconds(lambda: LM_JUDGES[kind](engine)(rankings)) for _ in range(3)
+            seconds(lambda judge=LM_JUDGES[kind]: judge(engine)(rankings)) for _ in range(3)
         )  # a new judge each time: nothing is remembered
     return dict(
         pairs=len(pairs),

@@ -2,11 +2,17 @@
 
     python benchmarks/load_logs.py [lines]
 
-Writes a synthetic log of `lines` records (default 5,000,000) by 100,000 users, reads it with `load_logs`, and prints the peak
+Writes a synthetic log of `lines` records (default 5,000,000) by 100,000 users, reads it with `load_logs`, and
+prints the peak
 resident memory of the process, and the time beside that of `json.loads` alone on the same lines.
 """
 
-import json, random, resource, sys, tempfile, time
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from bump.interactions import load_logs

@@ -3,13 +3,17 @@
     pip install 'bump[bench]'
     python benchmarks/ndcg.py
 
-Scores 4096 rankings of 9 and of 64 candidates with one positive each (seed 0, no ties, since the libraries break ties differently),
-compares the values one by one, and takes the best of five runs of each in this process. ranx compiles at its first call, which is not timed.
-Converting arrays to what a library wants (dictionaries, tensors) is not timed either. torchmetrics adds up in float32 whatever it is given, so
+Scores 4096 rankings of 9 and of 64 candidates with one positive each (seed 0, no ties, since the libraries
+break ties differently),
+compares the values one by one, and takes the best of five runs of each in this process. ranx compiles at its
+first call, which is not timed.
+Converting arrays to what a library wants (dictionaries, tensors) is not timed either. torchmetrics adds up in
+float32 whatever it is given, so
 it can agree to about 1e-6 only.
 """
 
-import json, time
+import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,8 @@ from bump.ndcg import ndcg
 
 def competitors(scores: np.ndarray, positives: np.ndarray) -> dict:
     "Library → a call that returns the NDCG of each ranking."
-    import ranx, torch
+    import ranx
+    import torch
     from sklearn.metrics import ndcg_score
     from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
@@ -27,7 +32,7 @@ def competitors(scores: np.ndarray, positives: np.ndarray) -> dict:
     qrels = ranx.Qrels({str(i): {names[j]: 1 for j in np.flatnonzero(p)} for i, p in enumerate(positives)})
     run = ranx.Run({str(i): dict(zip(names, map(float, s))) for i, s in enumerate(scores)})
     tensors = [(torch.tensor(s), torch.tensor(p)) for s, p in zip(scores, positives)]
-    place = np.argsort([int(k) for k in run.keys()])
+    place = np.argsort([int(k) for k in run])
     return {
         "bump": lambda: ndcg(scores, positives),
         "scikit-learn, a call a ranking": lambda: np.array(

@@ -1,12 +1,18 @@
-"Neighbour search for many users: time, memory and recall against all pairs. python benchmarks/neighbours.py [--users 1000000]"
+"""Neighbour search for many users: time, memory and recall against all pairs.
 
-import argparse, json, resource, time
+python benchmarks/neighbours.py [--users 1000000]
+"""
+
+import argparse
+import json
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
 
-from bump.interactions import load_logs
 from bump.encoders import encode_texts, unit_rows
+from bump.interactions import load_logs
 from bump.neighbours import nearest
 
 HERE = Path(__file__).parent

@@ -2,9 +2,12 @@
 
     python benchmarks/pools.py
 
-36 people of the world, 8 profiles each sampled from the embedded writer, the embedded likelihood as judge. The reference is each profile's reward
-averaged over 300 independent draws of its pool, half of them drawn per user and half in blocks. For each of 60 further draws of either kind, the
-correlation of the rewards, less the mean of their group, with the same of the reference: 1 would be a noiseless step. Intervals are over draws.
+36 people of the world, 8 profiles each sampled from the embedded writer, the embedded likelihood as judge. The
+reference is each profile's reward
+averaged over 300 independent draws of its pool, half of them drawn per user and half in blocks. For each of 60
+further draws of either kind, the
+correlation of the rewards, less the mean of their group, with the same of the reference: 1 would be a noiseless
+step. Intervals are over draws.
 """
 
 import json
@@ -13,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from bump.engines.make import make_engine
-from bump.statistics import bootstrap_mean
 from bump.judges import LikelihoodJudge
-from bump.rankings import Ranking
 from bump.profiles import write_profiles
+from bump.rankings import Ranking
 from bump.reward import Batch, RewardSettings, score_batch
+from bump.statistics import bootstrap_mean
 from bump.world import WorldConfig, make_world, world_users
 
 G, SCHEMES = 8, ("independent", "blocks")

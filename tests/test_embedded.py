@@ -1,17 +1,28 @@
 "The build of the embedded model survives kill -9, and the wheel carries the model."
 
-import json, shutil, signal, subprocess, sys, time, zipfile
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
 
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file
 
-from bump.prompts import PROMPT_VERSION
 from bump.embedded import Recipe
 from bump.models import EMBEDDED
-from conftest import ROOT
+from bump.prompts import PROMPT_VERSION
 
 TINY = dict(hidden_size=32, num_layers=1, drills=40, steps=40)  # drills only: no lesson is made
-CODE = "import sys, json; from pathlib import Path; from bump.embedded import *; from bump.embedded import train_embedded; train_embedded(Path(sys.argv[1]), Recipe(**json.loads(sys.argv[2])), save_steps=5)"
+CODE = """
+import json, sys
+from pathlib import Path
+from bump.embedded import Recipe, train_embedded
+train_embedded(Path(sys.argv[1]), Recipe(**json.loads(sys.argv[2])), save_steps=5)
+"""
 
 
 def started(work):
@@ -43,7 +54,8 @@ def test_build_killed_twice_equals_build_not_killed(tmp_path):
 
 def test_another_recipe_does_not_continue_a_build(tmp_path, bump):
     started(tmp_path / "model.work")
-    assert "another recipe" in bump("embedded", "build", "--output_dir", tmp_path / "model", code=2).stderr
+    refusal = bump("embedded", "build", "--output_dir", tmp_path / "model", code=2).stderr
+    assert "was begun with hidden_size=32, now it is 128" in refusal
     assert "exists already" in bump("embedded", "build", "--output_dir", tmp_path, code=2).stderr
     assert "bump embedded build" in bump("embedded", code=2).stderr
 

@@ -1,0 +1,47 @@
+"Pages that can be read: short cells, links that lead somewhere, imports in cells of their own."
+
+import ast
+import json
+import re
+import statistics
+
+import pytest
+from conftest import ROOT
+
+PAGES = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+def cells(page):
+    return [(c["cell_type"], "".join(c["source"])) for c in json.loads(page.read_text())["cells"]]
+
+
+def exported(source: str) -> bool:
+    return source.startswith("#| export") and "from __future__" not in source
+
+
+def test_an_export_cell_holds_one_idea():
+    lengths = sorted(s.count("\n") + 1 for p in PAGES for kind, s in cells(p) if kind == "code" and exported(s))
+    assert statistics.median(lengths) <= 15
+    assert lengths[int(0.9 * len(lengths))] <= 30
+    assert lengths[-1] <= 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_between_pages_lead_somewhere(page):
+    links = [link for kind, s in cells(page) if kind == "markdown" for link in re.findall(r"\]\(([^)#:]+\.ipynb)", s)]
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_imports_stand_in_cells_of_their_own(page):
+    "nbdev runs every cell that imports something, without the cells before it."
+    for kind, source in cells(page):
+        if kind == "code" and not source.startswith("#| export"):
+            tree = ast.parse(source)
+            imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not imports or all(isinstance(n, ast.Import | ast.ImportFrom) for n in tree.body), source
+
+
+def test_the_sidebar_lists_every_page():
+    listed = set(re.findall(r"- (\S+\.ipynb)", (ROOT / "_quarto.yml").read_text()))
+    assert listed == {str(p.relative_to(ROOT / "nbs")) for p in PAGES}
