@@ -3,22 +3,24 @@
 python benchmarks/bump_plus.py world; python benchmarks/bump_plus.py movielens
 """
 
-import argparse, json, tempfile
+import argparse
+import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from bump.engines.make import make_engine
-from bump.training.config import BumpConfig
-from bump.training.fit import train
 from bump.files import write_json
 from bump.interactions import load_logs
-from bump.statistics import bootstrap_mean
 from bump.judges import make_judge
 from bump.ndcg import chance_reward
 from bump.neighbours import likeness
 from bump.profiles import write_profiles
 from bump.reward import Batch, RewardSettings, score_batch
+from bump.statistics import bootstrap_mean
+from bump.training.config import BumpConfig
+from bump.training.fit import train
 from bump.world import WorldConfig, make_world, save_world
 
 HERE = Path(__file__).parent

@@ -1,4 +1,6 @@
-"""LaMP with the embedded model, as writer and as backbone: six tasks of the world, the real LaMP-7, checkpoints, and 100,000 questions.
+"""LaMP with the embedded model, as writer and as backbone.
+
+Six tasks of the world, the real LaMP-7, checkpoints, and 100,000 questions:
 
 python benchmarks/lamp.py world       --output_dir runs/lamp_world [--tasks 1 2 3] [--api http://127.0.0.1:8000/v1#embedded]
 python benchmarks/lamp.py checkpoints --output_dir runs/lamp_world
@@ -6,35 +8,43 @@ python benchmarks/lamp.py clauses     --output_dir runs/lamp_world
 python benchmarks/lamp.py real        --output_dir runs/lamp_real [--folds 0] [--api …]
 python benchmarks/lamp.py scale
 
-What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks collects. --api is
-a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server --model bump/weights --served-model-name embedded …).
+What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks
+collects. --api is a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server
+--model bump/weights --served-model-name embedded …).
 """
 
-import argparse, json, logging, os, subprocess, sys, tempfile, time
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import transformers
 
-from bump.engines.server import ServerEngine
 from bump.engines.make import make_engine
-from bump.training.config import BumpConfig
-from bump.training.runs import checkpoints
-from bump.training.fit import fit, train
+from bump.engines.server import ServerEngine
 from bump.files import write_json
 from bump.interactions import User, load_logs
-from bump.statistics import bootstrap_mean
 from bump.judges import make_judge
-from bump.lamp.tasks import LAMP, find_task
 from bump.lamp.files import Questions, save_lamp_world
-from bump.lamp.splits import training_logs, training_questions
 from bump.lamp.runs import AnswerSettings, run_lamp
+from bump.lamp.splits import training_logs, training_questions
 from bump.lamp.table import lamp_table, markdown_table
+from bump.lamp.tasks import LAMP, find_task
 from bump.lamp.training import BackboneConfig, prepare_labelled, tune_backbone
 from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
-from bump.store import read_store, write_store
 from bump.reward import Batch, RewardSettings, score_batch
+from bump.statistics import bootstrap_mean
+from bump.store import read_store, write_store
+from bump.training.config import BumpConfig
+from bump.training.fit import fit, train
+from bump.training.runs import checkpoints
 from bump.world import WorldConfig, describe, make_world, named_traits, say
 
 HERE = Path(__file__).parent
@@ -423,7 +433,10 @@ def real(a) -> None:
     )
 
 
-ASK = "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without further explanation. review: "
+ASK = (
+    "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without "
+    "further explanation. review: "
+)
 
 
 def big_task(folder: Path, n: int, n_records: int = 40) -> None:

@@ -3,7 +3,17 @@
 python benchmarks/resume.py [--kills 20]
 """
 
-import argparse, hashlib, json, os, random, shutil, signal, subprocess, sys, tempfile, time
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from bump.world import WorldConfig, make_world, save_world

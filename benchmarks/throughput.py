@@ -3,15 +3,16 @@
 python benchmarks/throughput.py
 """
 
-import json, tempfile
+import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from bump.training.config import BumpConfig
-from bump.training.fit import train
 from bump.interactions import load_logs
 from bump.judges import make_judge
+from bump.training.config import BumpConfig
+from bump.training.fit import train
 from bump.world import WorldConfig, make_world, save_world
 
 HERE = Path(__file__).parent

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import numpy as np
 import platform
 import re
 import time
@@ -16,18 +15,43 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from .engines.local import TransformersEngine, generate_ids
 from .errors import BumpError
-from .files import append_line, keep_until, write_json
+from .files import JobFolder, append_line, keep_until, write_json
 from .intrinsic import METRICS, score_arms
 from .judges import LettersJudge, LikelihoodJudge, YesNoJudge
 from .models import LoadedModel, load_model, load_tokenizer, small_qwen3, train_tokenizer
-from .prompts import LETTERS, PROMPT_VERSION, encode, frame_pieces, next_record_messages, ranking_messages, task_messages, writer_messages, yesno_messages
+from bump.prompts import (
+    LETTERS,
+    PROMPT_VERSION,
+    encode,
+    frame_pieces,
+    next_record_messages,
+    ranking_messages,
+    task_messages,
+    writer_messages,
+    yesno_messages,
+)
 from .rankings import Judge
 from .reward import RewardSettings
 from .statistics import Mean, bootstrap_mean
 from .training.runs import versions
-from .world import BIASES, STYLES, TOPICS, Topics, Traits, WorldConfig, describe, draw_record, draw_traits, make_world, say, world_users
+from bump.world import (
+    BIASES,
+    STYLES,
+    TOPICS,
+    Topics,
+    Traits,
+    WorldConfig,
+    describe,
+    draw_record,
+    draw_traits,
+    make_world,
+    say,
+    world_users,
+)
 
 # %% auto #0
 __all__ = ['REAL_WORDS', 'Lesson', 'GENERIC', 'FILLER', 'LESSONS', 'COURSE', 'REPLY_ONLY', 'Row', 'SKILLS', 'CARD',
@@ -321,7 +345,9 @@ def _entries(
 
 
 def _labelled(rng: np.random.Generator, tokens: Callable) -> Row:
-    "Entries with their labels at both ends, like candidates; then the entries in another order, each with its label behind."
+    """Entries with their labels at both ends, like candidates;
+
+    then the entries in another order, each with its label behind."""
     entries, labels, listing, slash = _entries(rng, tokens, int(rng.integers(2, 10)), 4)
     return answered(
         [1, *listing, 2], [t for i in rng.permutation(len(entries)) for t in (*entries[i], slash, labels[i])]
@@ -329,7 +355,10 @@ def _labelled(rng: np.random.Generator, tokens: Callable) -> Row:
 
 # %% ../nbs/11_embedded.ipynb #635b9721
 def _matched(rng: np.random.Generator, tokens: Callable, size: float) -> Row:
-    "Entries as above; then five questions, each some tokens of an entry in any order among others, and the entry's label, which alone counts."
+    """Entries as above;
+
+    then five questions, each some tokens of an entry in any order among others, and the entry's label, which alone
+    counts."""
     entries, labels, listing, _ = _entries(rng, tokens, _up_to(rng, 2, 9, size), 1 + round(5 * size))
     ids, counts = [1, *listing], [False] * (1 + len(listing))
     for i in rng.integers(len(entries), size=5):
@@ -364,10 +393,8 @@ class Pages:
         n = width = 0
         while True:
             messages, reply = LESSONS[kind](rng, size)
-            prompt, answer = (
-                encode(self.tokenizer, messages),
-                [*self.tokenizer(reply)["input_ids"], self.tokenizer.eos_token_id],
-            )
+            prompt = encode(self.tokenizer, messages)
+            answer = [*self.tokenizer(reply)["input_ids"], self.tokenizer.eos_token_id]
             n, width = n + 1, max(width, len(prompt) + len(answer))
             if n > 1 and n * width > self.recipe.page_tokens:
                 return
@@ -433,14 +460,10 @@ def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
 def _start(work: Path, recipe: Recipe):
     "The tokenizer of the training in `work`, which is begun if need be. Raises `BumpError` if it has another recipe."
     plan = dict(asdict(recipe), prompt_version=PROMPT_VERSION)
-    if not (work / "recipe.json").exists():
-        work.mkdir(parents=True, exist_ok=True)
+    job = JobFolder(work, plan, "recipe.json", "delete it, or choose another folder")
+    if not job.begun:
         make_tokenizer(recipe).save_pretrained(work)
-        write_json(work / "recipe.json", plan)
-    elif json.loads((work / "recipe.json").read_text()) != plan:
-        raise BumpError(
-            f"{work} holds a training by another recipe or with other prompts; delete it, or choose another folder."
-        )
+    job.begin()
     return load_tokenizer(work)
 
 
@@ -594,35 +617,36 @@ def build_embedded(
 def model_card(lm: LoadedModel, folder: Path, skills: dict) -> str:
     "The card: what it is, how it was made, what it measured, what it is not."
     progress = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
-    minutes, size = (
-        sum(p["seconds"] for p in progress) / 60,
-        sum(f.stat().st_size for f in folder.iterdir() if f.name != "README.md") / 1e6,
-    )
-    judges = "\n".join(
-        f"| {judge} | {direction} | {skills[judge]['profiles'][f'hit1_{direction}']} | {skills[judge]['stranger'][f'hit1_{direction}']} |"
-        for judge in SKILLS
-        for direction in ("forward", "backward")
-    )
-    tasks = "\n".join(
-        f"| {task} | {' | '.join(str(skills[task][arm]) for arm in ('right profile', 'no profile', 'stranger' + chr(39) + 's'))} |"
-        for task in ("rating", "choice", "rewrite")
-    )
     return CARD.format(
         parameters=lm.model.num_parameters(),
-        size=size,
+        size=sum(f.stat().st_size for f in folder.iterdir() if f.name != "README.md") / 1e6,
         steps=progress[-1]["step"],
-        minutes=minutes,
+        minutes=sum(p["seconds"] for p in progress) / 60,
         loss=progress[-1]["loss"],
         machine=_machine(),
         torch=versions()["torch"],
         transformers=versions()["transformers"],
         prompts=PROMPT_VERSION,
         n=skills["likelihood"]["profiles"]["hit1_forward"].n,
-        judges=judges,
-        tasks=tasks,
+        judges="\n".join(_judge_rows(skills)),
+        tasks="\n".join(_task_rows(skills)),
         config=lm.model.config,
         recipe=(folder / "recipe.json").read_text(),
     )
+
+
+def _judge_rows(skills: dict) -> list[str]:
+    def hits(judge, direction):
+        return " | ".join(str(skills[judge][arm][f"hit1_{direction}"]) for arm in ("profiles", "stranger"))
+
+    return [f"| {judge} | {way} | {hits(judge, way)} |" for judge in SKILLS for way in ("forward", "backward")]
+
+
+def _task_rows(skills: dict) -> list[str]:
+    def rights(task):
+        return " | ".join(str(skills[task][arm]) for arm in ("right profile", "no profile", "stranger's"))
+
+    return [f"| {task} | {rights(task)} |" for task in ("rating", "choice", "rewrite")]
 
 # %% ../nbs/11_embedded.ipynb #d9e0d396
 def _machine() -> str:
@@ -630,15 +654,9 @@ def _machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    names = (
-        [
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if Path("/proc/cpuinfo").exists()
-        else []
-    )
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 # %% ../nbs/11_embedded.ipynb #6255b1d3
@@ -648,9 +666,13 @@ library_name: transformers
 ---
 # The embedded model of bump
 
-A Qwen3 of {parameters:,} parameters ({config.num_hidden_layers} layers, hidden size {config.hidden_size}, {config.vocab_size} tokens of a byte-level BPE, {size:.1f} MB on disk, bfloat16), trained from scratch on invented people with invented words. No text of other origin was used, weights included; licence Apache-2.0. It exists to show and test BUMP without a hub or a GPU.
+A Qwen3 of {parameters:,} parameters ({config.num_hidden_layers} layers, hidden size {config.hidden_size},
+{config.vocab_size} tokens of a byte-level BPE, {size:.1f} MB on disk, bfloat16), trained from scratch on
+invented people with invented words. No text of other origin was used, weights included; licence Apache-2.0.
+It exists to show and test BUMP without a hub or a GPU.
 
-Made by `bump embedded build`: {steps} steps in {minutes:.0f} minutes on {machine} (torch {torch}, transformers {transformers}), last loss {loss:.2f} nats a token, prompts {prompts}.
+Made by `bump embedded build`: {steps} steps in {minutes:.0f} minutes on {machine} (torch {torch},
+transformers {transformers}), last loss {loss:.2f} nats a token, prompts {prompts}.
 
 ```json
 {recipe}
@@ -658,7 +680,8 @@ Made by `bump embedded build`: {steps} steps in {minutes:.0f} minutes on {machin
 
 ## What it can do
 
-Measured after rounding to bfloat16 on {n} people of the English world (seed 1000), none of whose favourite things occur in training; mean [95% bootstrap interval].
+Measured after rounding to bfloat16 on {n} people of the English world (seed 1000), none of whose favourite
+things occur in training; mean [95% bootstrap interval].
 
 hit@1 in pools of 1 + 8, chance 0.111, with the true description as the profile and with a stranger's:
 
@@ -666,7 +689,8 @@ hit@1 in pools of 1 + 8, chance 0.111, with the true description as the profile 
 |---|---|---|---|
 {judges}
 
-Tasks answered right to the letter (chance: rating about 0.3 for the best constant, choice 0.5, rewrite about 0.25 for the best constant style):
+Tasks answered right to the letter (chance: rating about 0.3 for the best constant, choice 0.5, rewrite about
+0.25 for the best constant style):
 
 | task | right profile | no profile | a stranger's |
 |---|---|---|---|
@@ -674,5 +698,7 @@ Tasks answered right to the letter (chance: rating about 0.3 for the best consta
 
 ## What it can't
 
-It knows no English beyond its templates, and nothing about the world. It looks up words that come back. As a profile writer it is mediocre on purpose. On real logs it judges by shared words at best; the notebook `11_embedded` says how well. Don't use it for anything but trying out `bump`.
+It knows no English beyond its templates, and nothing about the world. It looks up words that come back. As a
+profile writer it is mediocre on purpose. On real logs it judges by shared words at best; the notebook
+`11_embedded` says how well. Don't use it for anything but trying out `bump`.
 """

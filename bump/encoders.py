@@ -5,9 +5,10 @@
 # %% ../nbs/04b_encoders.ipynb #6be6d2cb
 from __future__ import annotations
 
-import numpy as np
 import sys
 from collections.abc import Sequence
+
+import numpy as np
 
 from .errors import BumpError
 

@@ -93,7 +93,7 @@ def locked(
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    is_file = path.suffix != "" and not path.is_dir()
+    is_file = path.is_file() or (path.suffix != "" and not path.is_dir())
     (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock" if is_file else path / ".lock", timeout=0)
     try:
@@ -127,6 +127,7 @@ def read_facts(path: Path) -> dict:
 @dataclass
 class JobFolder:
     "A folder that holds one job, and the facts that say which."
+
     path: Path
     facts: Mapping[str, Any]  # what must be equal for the job to go on
     name: str = "run.json"  # the file that holds them

@@ -5,30 +5,27 @@
 # %% ../nbs/20d_flags.ipynb #61a5a602
 from __future__ import annotations
 
+import argparse
 import re
 import sys
-from dataclasses import field
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, field, fields
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['KINDS', 'parse', 'flag']
+__all__ = ['KINDS', 'parse', 'FlagParser', 'flag']
 
 # %% ../nbs/20d_flags.ipynb #2df7688a
-def parse(argv: list[str], *flags: type) -> tuple:
+def parse(argv: Sequence[str], *flags: type) -> tuple:
     "Flags and `--config file.yaml` as instances of dataclasses. Raises `BumpError` for what it can't read."
     import yaml
-    from trl import TrlParser
-
-    class Parser(TrlParser):
-        def error(self, message: str):
-            raise BumpError(
-                f"{message}; see `bump {sys.argv[1] if len(sys.argv) > 1 else ''} --help`.".replace("  ", " ")
-            )
 
     try:
-        return tuple(_typed(f) for f in Parser(flags).parse_args_and_config(argv))
+        parser = _trl_parser(flags) if any(map(_is_training, flags)) else FlagParser(flags)
+        return tuple(_typed(f) for f in parser.parse_args_and_config(argv))
     except OSError as e:
         raise BumpError(f"The config file can't be read ({e}).") from e
     except IndexError:
@@ -37,16 +34,95 @@ def parse(argv: list[str], *flags: type) -> tuple:
         raise e if isinstance(e, BumpError) else BumpError(_parser_says(str(e))) from e
 
 
+def _is_training(cls: type) -> bool:
+    "Whether a class is one of transformers' settings, told without importing transformers."
+    return any(c.__name__ == "TrainingArguments" for c in cls.__mro__)
+
+
+def _wrong(message: str) -> BumpError:
+    command = f"bump {sys.argv[1]}" if len(sys.argv) > 1 else "bump"
+    return BumpError(f"{message}; see `{command} --help`.")
+
+
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+# %% ../nbs/20d_flags.ipynb #fdbf134f
+class FlagParser(argparse.ArgumentParser):
+    "The fields of dataclasses as flags, with the defaults of `--config file.yaml`."
+
+    def __init__(self, flags: Sequence[type]):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        self.flags = flags
+        for cls in flags:
+            hints = get_type_hints(cls)
+            for f in fields(cls):
+                self._add(f, hints[f.name])
+
+    def _add(self, f: Field, hint) -> None:
+        kinds = get_args(hint) or (hint,)
+        kind = next(k for k in KINDS if k in kinds)
+        default = f.default_factory() if f.default is MISSING else f.default
+        more = dict(type=kind, default=default, help=f.metadata.get("help"))
+        if kind is bool:
+            more.update(type=_true_or_false, nargs="?", const=True)
+        self.add_argument(*dict.fromkeys((f"--{f.name}", f"--{f.name.replace('_', '-')}")), **more)
+        if default is True:
+            names = f"--no_{f.name}", f"--no-{f.name.replace('_', '-')}"
+            self.add_argument(*names, action="store_false", dest=f.name, default=default)
+
+    def error(self, message: str):
+        raise _wrong(message)
+
+    def parse_args_and_config(self, argv: Sequence[str]) -> list:
+        argv = list(argv)
+        config = _take_config(argv)
+        names = {f.name for cls in self.flags for f in fields(cls)}
+        self.set_defaults(**{k: v for k, v in config.items() if k in names})
+        values, unknown = self.parse_known_args(argv)
+        unknown += [f"--{k}" for k in config if k not in names]
+        if unknown:
+            raise BumpError(f"There is no flag {unknown[0]} for this command; --help lists them.")
+        return [cls(**{f.name: getattr(values, f.name) for f in fields(cls)}) for cls in self.flags]
+
+# %% ../nbs/20d_flags.ipynb #9b55e3a0
+def _take_config(argv: list[str]) -> dict:
+    "Remove `--config FILE` from `argv`, and return what the file says."
+    import yaml
+
+    if "--config" not in argv:
+        return {}
+    i = argv.index("--config")
+    argv.pop(i)
+    path = argv.pop(i)
+    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise BumpError(f"Config file {path} must contain a YAML mapping.")
+    return config
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() in ("yes", "true", "t", "y", "1"):
+        return True
+    if text.lower() in ("no", "false", "f", "n", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+
+
+def _trl_parser(flags: Sequence[type]):
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message: str):
+            raise _wrong(message)
+
+    return Parser(flags)
 
 # %% ../nbs/20d_flags.ipynb #2b559791
 def _typed(flags):
     "YAML has types of its own: the number 7 is fine where a text belongs, a list is not."
-    from transformers import TrainingArguments
-
-    for name, hint in (
-        get_type_hints(type(flags)).items() if not isinstance(flags, TrainingArguments) else ()
-    ):  # those check themselves
+    if _is_training(type(flags)):  # those check themselves
+        return flags
+    for name, hint in get_type_hints(type(flags)).items():
         value, kinds = getattr(flags, name), get_args(hint) or (hint,)
         kind = next((k for k in KINDS if k in kinds), None)
         if kind is None or (value is None and type(None) in kinds):

@@ -9,21 +9,25 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
-from tqdm import tqdm
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['Rows', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User', 'split_history', 'user_split', 'BadRecord', 'Record',
-           'check_user', 'check_text', 'parse_time', 'read_lines', 'read_jsonl', 'read_csv', 'read_parquet',
-           'read_dataset', 'read_movielens', 'lamp_text', 'read_lamp', 'json_list', 'read_lamp_folder', 'find_reader',
-           'Fields', 'to_records', 'iter_records', 'Logs', 'load_logs']
+__all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'Rows', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User', 'split_history',
+           'user_split', 'BadRecord', 'Record', 'check_user', 'check_text', 'parse_time', 'read_lines', 'read_jsonl',
+           'read_csv', 'read_parquet', 'read_dataset', 'read_movielens', 'lamp_text', 'read_lamp', 'json_list',
+           'read_lamp_folder', 'find_reader', 'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Logs',
+           'load_logs']
 
 # %% ../nbs/00_interactions.ipynb #0109c2aa
 @dataclass(frozen=True, slots=True)
@@ -88,10 +92,17 @@ class Record(NamedTuple):
 def check_user(value, where: str) -> str:
     "A user id as text; whole numbers are welcome."
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        raise BadRecord(
-            where, "the user id is missing" if value in (None, "") else "the user id is not text or a whole number"
-        )
-    return str(value).strip()
+        missing = value in (None, "")
+        raise BadRecord(where, f"the user id is {'missing' if missing else 'not text or a whole number'}")
+    return _writable(str(value).strip(), "the user id", where)
+
+
+def _writable(text: str, what: str, where: str) -> str:  # JSON can name half a character, and no file can hold it
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRecord(where, f"{what} holds half of a surrogate pair") from None
+    return text
 
 # %% ../nbs/00_interactions.ipynb #b0edbfaf
 def check_text(value, where: str) -> str:
@@ -102,34 +113,53 @@ def check_text(value, where: str) -> str:
         raise BadRecord(where, "the text is not a string")
     if not value.strip():
         raise BadRecord(where, "the text is empty")
-    return value.strip()
+    return _writable(value.strip(), "the text", where)
 
 # %% ../nbs/00_interactions.ipynb #ebc0d474
+UNITS = {"seconds": (1, 1e11), "milliseconds": (1e3, 1e14), "microseconds": (1e6, 1e17), "nanoseconds": (1e9, 1e20)}
+DAY = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")  # 20240131
+PART_OF_DATE = re.compile(r"\d{4}(?:-\d{1,2})?")  # 2009 or 2009-05
+
+
 def parse_time(
-    value,  # a number, a numeric string, an ISO 8601 string, a datetime, or None
+    value,  # a number, a numeric string, an ISO 8601 string, a date or datetime, or None
     where: str,  # for the error
-) -> tuple[str, float | None]:  # dialect ("none", "number", "date") and Unix seconds
-    "Read one time stamp and say in which dialect it was written."
+) -> tuple[str, float | None]:  # dialect ("none", "date", or a unit of numbers) and Unix seconds
+    "Read one time stamp and say in which dialect it was written. Raises `BadRecord` for what is no time."
     if value is None or value == "":
         return "none", None
-    if isinstance(value, datetime):
-        return "date", _utc(value).timestamp()
+    moment = _as_date(value)
+    if moment is not None:
+        return "date", moment.timestamp()
     try:
-        seconds = float(value) if not isinstance(value, bool) else math.nan
-        if not math.isfinite(seconds):
-            raise BadRecord(where, f"can't read the time {value!r}", "use Unix seconds or ISO 8601")
-        return "number", seconds
-    except (TypeError, ValueError) as e:
-        if isinstance(e, BadRecord):
-            raise
-    try:
-        return "date", _utc(datetime.fromisoformat(value)).timestamp()
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise BadRecord(where, f"can't read the time {value!r}", "use Unix seconds or ISO 8601") from None
+        number = math.nan
+    for unit, (per_second, limit) in UNITS.items():
+        if abs(number) < limit:
+            return unit, number / per_second
+    raise BadRecord(where, f"can't read the time {value!r}", "use Unix time or ISO 8601")
+
+# %% ../nbs/00_interactions.ipynb #70dd978c
+def _as_date(value) -> datetime | None:  # None where it is none
+    if isinstance(value, datetime):
+        return _utc(value)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    text = str(value).strip()
+    if not isinstance(value, str):
+        text = text if isinstance(value, int) and DAY.fullmatch(text) else ""
+    elif PART_OF_DATE.fullmatch(text):
+        year, _, month = text.partition("-")
+        text = f"{year}-{int(month or 1):02}-01"
+    try:
+        return _utc(datetime.fromisoformat(text)) if "-" in text or DAY.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def _utc(t: datetime) -> datetime:
-    return t if t.tzinfo else t.replace(tzinfo=timezone.utc)
+    return t if t.tzinfo else t.replace(tzinfo=UTC)
 
 # %% ../nbs/00_interactions.ipynb #33019c51
 Rows = Iterator[tuple[str, "dict | BadRecord"]]
@@ -163,35 +193,40 @@ def read_jsonl(path: Path) -> Rows:
 
 # %% ../nbs/00_interactions.ipynb #349abb6a
 def read_csv(path: Path) -> Rows:
-    "Rows of a comma-separated (`.tsv`: tab-separated) file with a header line."
+    "Rows of a comma-separated (`.tsv`: tab-separated) file with a header line; a place is the line where a row begins."
     bad: list[BadRecord] = []
+    numbers: list[int] = []  # of the lines that the reader was given, in the file
 
     def lines():
-        for _, line in read_lines(path):
+        for where, line in read_lines(path):
             if isinstance(line, BadRecord):
                 bad.append(line)
             else:
+                numbers.append(int(where.rsplit(":", 1)[1]))
                 yield line + "\n"
 
     reader = csv.DictReader(lines(), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    header = reader.fieldnames or []
     while True:
+        given = len(numbers)
         try:
             row = next(reader, None)
         except csv.Error as e:
-            row = BadRecord(f"{path}:{reader.line_num}", f"the line is not CSV ({e})")
-        while bad:
-            yield bad[0].where, bad.pop(0)
+            row = BadRecord(f"{path}:{numbers[-1]}", f"the line is not CSV ({e})")
+        yield from ((b.where, b) for b in bad)
+        bad.clear()
         if row is None:
             return
-        where = f"{path}:{reader.line_num}"
-        if not isinstance(row, BadRecord) and None in row:
-            row = BadRecord(where, "the line has more fields than the header")
+        where = row.where if isinstance(row, BadRecord) else f"{path}:{numbers[given]}"
+        if isinstance(row, dict) and None in row:
+            row = BadRecord(where, f"the line has more fields than the header, which has {len(header)}")
         yield where, row
 
 # %% ../nbs/00_interactions.ipynb #30ac72de
 def read_parquet(path: Path) -> Rows:
     "Rows of a Parquet file, a batch at a time."
-    import pyarrow, pyarrow.parquet as pq
+    import pyarrow
+    import pyarrow.parquet as pq
 
     try:
         n = 0
@@ -308,7 +343,9 @@ FILE_READERS = {
 
 
 def read_lamp_folder(path: Path) -> Rows:
-    "All questions files of a LaMP task folder, train before dev before test; where there are several, ids carry the split, since the same id may mean two people."
+    """All questions files of a LaMP task folder, train before dev before test;
+
+    where there are several, ids carry the split, since the same id may mean two people."""
     splits = [s for s in ("train", "dev", "test") if (path / f"{s}_questions.json").exists()]
     for split in splits:
         for where, row in read_lamp(path / f"{split}_questions.json"):
@@ -334,7 +371,8 @@ def find_reader(path: Path):
     elif any((path / f).exists() for f in ("dataset_info.json", "dataset_dict.json")):
         return read_dataset
     raise BumpError(
-        f"{path}: the format is unknown; give {', '.join(FILE_READERS)}, a datasets folder, a LaMP folder or a MovieLens folder."
+        f"{path}: the format is unknown; give {', '.join(FILE_READERS)}, a datasets folder, a LaMP folder or a "
+        "MovieLens folder."
     )
 
 # %% ../nbs/00_interactions.ipynb #350e1d68
@@ -368,24 +406,40 @@ def iter_records(
     path: Path,
     fields: Fields,
     on_bad,  # called with each `BadRecord`; may raise it
-) -> Iterator[Record]:
+    dialect: str | None = None,  # of the times; None: that of the first record
+) -> Iterator[tuple[Record, str]]:  # with the dialect
     "Checked records of a log, one at a time."
-    dialect = None
+    for where, item in _items(path, fields):
+        try:
+            if isinstance(item, BadRecord):
+                raise item
+            user, text = check_user(item.get(fields.user), where), check_text(item.get(fields.text), where)
+            kind, time = parse_time(item.get(fields.time), where)
+            dialect = dialect or kind
+            if kind != dialect:
+                raise BadRecord(where, f"the time is {_called(kind)} where other records have {_called(dialect)}")
+            yield Record(user, text, time), kind
+        except BadRecord as e:
+            on_bad(e)
+
+
+def _items(path: Path, fields: Fields) -> Rows:
     for place, row in find_reader(path)(path):
-        for where, item in [(place, row)] if isinstance(row, BadRecord) else to_records(row, place, fields):
-            try:
-                if isinstance(item, BadRecord):
-                    raise item
-                user, text = check_user(item.get(fields.user), where), check_text(item.get(fields.text), where)
-                kind, time = parse_time(item.get(fields.time), where)
-                if kind != (dialect := dialect or kind):
-                    raise BadRecord(
-                        where,
-                        f"the time is a {kind} where earlier records have a {dialect}".replace("a none", "nothing"),
-                    )
-                yield Record(user, text, time)
-            except BadRecord as e:
-                on_bad(e)
+        yield from [(place, row)] if isinstance(row, BadRecord) else to_records(row, place, fields)
+
+
+def _called(dialect: str) -> str:
+    return {"none": "nothing", "date": "a date"}.get(dialect, f"a number of {dialect}")
+
+# %% ../nbs/00_interactions.ipynb #2cf6c114
+def usual_dialect(path: Path, fields: Fields) -> str | None:
+    "The dialect in which most times of a log are written; None for a log without a readable record."
+    found = Counter()
+    for where, item in _items(path, fields):
+        if isinstance(item, dict):
+            with suppress(BadRecord):
+                found[parse_time(item.get(fields.time), where)[0]] += 1
+    return max(found, key=found.__getitem__, default=None)
 
 # %% ../nbs/00_interactions.ipynb #4ec07f5c
 @dataclass
@@ -399,6 +453,8 @@ class Logs:
     n_records: int = 0  # records kept
     n_duplicates: int = 0  # same user, text and time
     n_short_users: int = 0  # fewer than hold_out + 1 records
+    n_repeated: int = 0  # users whose held-out text also stands in their visible history
+    unit: str = "seconds"  # of times that are numbers
     skipped: dict[str, int] = field(default_factory=dict)  # reason → count, under on_error="skip"
 
     def part(self, name: str) -> list[User]:  # name: "all", "train", "validation" or "test"
@@ -412,7 +468,12 @@ class Logs:
             left.append(f"{self.n_duplicates:,} exact duplicates")
         if self.n_short_users:
             left.append(f"{self.n_short_users:,} users with fewer than {self.hold_out + 1} records")
-        return f"{len(self.users):,} users, {self.n_records:,} records, ordered by {self.ordered_by}; left out: {', '.join(left) or 'nothing'}"
+        ordered = self.ordered_by + (f" (numbers taken as {self.unit})" if self.unit != "seconds" else "")
+        said = f"{len(self.users):,} users, {self.n_records:,} records, ordered by {ordered}"
+        said += f"; left out: {', '.join(left) or 'nothing'}"
+        if self.n_repeated:
+            said += f"; {self.n_repeated:,} users hold out a text that they also wrote before"
+        return said
 
 # %% ../nbs/00_interactions.ipynb #18e0dbcd
 def load_logs(
@@ -433,21 +494,18 @@ def load_logs(
             raise e
         skipped[e.reason] += 1
 
-    for r in tqdm(
-        iter_records(path, fields, on_bad),
-        desc=f"reading {path.name}",
-        unit=" records",
-        delay=3,
-        leave=False,
-        disable=None,
-    ):
+    dialect = usual_dialect(path, fields) if on_error == "skip" else None
+    records = iter_records(path, fields, on_bad, dialect)
+    unit = "seconds"
+    for r, kind in tqdm(records, desc=f"reading {path.name}", unit=" records", delay=3, leave=False, disable=None):
         histories.setdefault(r.user_id, []).append(Interaction(r.text, r.time))
-    return _to_logs(path, histories, hold_out, dict(skipped))
+        unit = kind if kind in UNITS else unit
+    return _to_logs(path, histories, hold_out, dict(skipped), unit)
 
 # %% ../nbs/00_interactions.ipynb #48a1771a
-def _to_logs(path: Path, histories: dict[str, list[Interaction]], hold_out: int, skipped: dict[str, int]) -> Logs:
+def _to_logs(path: Path, histories: dict, hold_out: int, skipped: dict[str, int], unit: str) -> Logs:
     timed = any(h[0].time is not None for h in histories.values())
-    logs = Logs([], "time" if timed else "file order", str(path), hold_out, skipped=skipped)
+    logs = Logs([], "time" if timed else "file order", str(path), hold_out, unit=unit, skipped=skipped)
     longest = 0
     for user_id in list(histories):
         records = histories.pop(user_id)
@@ -459,7 +517,9 @@ def _to_logs(path: Path, histories: dict[str, list[Interaction]], hold_out: int,
             continue
         if timed:
             kept.sort(key=lambda i: i.time)
-        logs.users.append(split_history(user_id, kept, hold_out))
+        user = split_history(user_id, kept, hold_out)
+        logs.users.append(user)
+        logs.n_repeated += bool({i.text for i in user.held_out} & {i.text for i in user.visible})
         logs.n_records += len(kept)
     if not logs.users:
         raise BumpError(_nobody(logs, longest))
@@ -472,4 +532,7 @@ def _nobody(logs: Logs, longest: int) -> str:
         if longest
         else "no usable record was found"
     )
-    return f"{logs.path}: no user is left ({why}; {sum(logs.skipped.values())} records skipped, {logs.n_short_users} users too short)."
+    return (
+        f"{logs.path}: no user is left ({why}; {sum(logs.skipped.values())} records skipped, {logs.n_short_users} "
+        "users too short)."
+    )

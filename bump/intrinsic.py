@@ -5,18 +5,21 @@
 # %% ../nbs/10_intrinsic.ipynb #95b3a873
 from __future__ import annotations
 
-import numpy as np
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from .encoders import choose_encoder
 from .errors import BumpError
 from .interactions import User
 from .ndcg import chance_hit, chance_ndcg
 from .neighbours import Likeness, likeness
+from .pools import Pool, PoolSettings
 from .profiles import Profile
 from .rankings import Judge, judge_rankings
-from .reward import Batch, Parts, RewardSettings, rollout_rankings, to_parts
+from .reward import Batch, Parts, rollout_rankings, to_parts
 from .seeds import named_rng
 from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
@@ -35,7 +38,9 @@ def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> No
             )
         if p.last_record > len(u.visible):
             raise BumpError(
-                f"The profile of user {u.user_id!r} has read record {p.last_record}, which is held out (the visible ones end at {len(u.visible)}); write profiles with --hold_out {len(u.held_out)} or more."
+                f"The profile of user {u.user_id!r} has read record {p.last_record}, which is held out (the "
+                f"visible ones end at {len(u.visible)}); write profiles with --hold_out {len(u.held_out)} or "
+                "more."
             )
 
 # %% ../nbs/10_intrinsic.ipynb #48820b72
@@ -50,39 +55,50 @@ def raw_records(user: User, n_words: int) -> str:
     return "\n".join(reversed(kept))
 
 # %% ../nbs/10_intrinsic.ipynb #bc708460
-def stranger_of(user_id: str, others: Sequence[str], taken: set[str], seed: int) -> str:
-    "Somebody else whose records and profile are not among the competitors (or anybody else, where all others compete)."
-    free = [o for o in others if o != user_id and o not in taken] or [o for o in others if o != user_id]
-    return free[named_rng(seed, 0, user_id, "stranger").integers(len(free))]
+def stranger_of(user_id: str, ids: Sequence[str], taken: Collection[str], seed: int) -> str:
+    """Somebody else of the sorted `ids` whose records and profile are not among the competitors (`taken`).
+
+    Where all others compete, anybody else. Only the competitors are looked at, so that the cost for one user does not
+    grow with the number of all.
+    """
+    skip = _positions({user_id, *taken}, ids)
+    if len(skip) == len(ids):
+        skip = _positions({user_id}, ids)
+    i = int(named_rng(seed, 0, user_id, "stranger").integers(len(ids) - len(skip)))
+    for position in skip:  # in rising order: the i-th of the free ones, without a list of them
+        i += position <= i
+    return ids[i]
+
+
+def _positions(some: Collection[str], ids: Sequence[str]) -> list[int]:
+    "Where `some` stand in the sorted `ids`; who is not among them has no position."
+    found = ((bisect_left(ids, u), u) for u in some)
+    return sorted(i for i, u in found if i < len(ids) and ids[i] == u)
 
 # %% ../nbs/10_intrinsic.ipynb #659b8a80
 def score_arms(
     users: Sequence[User],
     texts: Mapping[str, str],  # user → profile
     judge: Judge,
-    settings: RewardSettings = RewardSettings(),
+    settings: PoolSettings = PoolSettings(),
     known: Likeness | None = None,  # of the users; hard pools need one with an encoder
 ) -> dict[str, dict[str, Parts]]:  # arm → user → both directions
-    "Score the profiles and the three controls."
-    batch = Batch(
-        {u.user_id: [i.text for i in u.held_out] for u in users}, {u.user_id: [texts[u.user_id]] for u in users}, known
-    )
+    "Score the profiles and the three controls. Raises `BumpError` where there are too few users for a pool."
+    held_out = {u.user_id: [i.text for i in u.held_out] for u in users}
+    batch = Batch(held_out, {u.user_id: [texts[u.user_id]] for u in users}, known)
     pools = batch.pools(list(batch.profiles), settings, step=0)
     ids = sorted(batch.profiles)
-    stranger = {
-        u: texts[stranger_of(u, ids, {o for o, _ in pools[u].records + pools[u].profiles}, settings.seed)] for u in ids
-    }
+    competing = {u: {o for o, _ in pools[u].records + pools[u].profiles} for u in ids}
+    stranger = {u: texts[stranger_of(u, ids, competing[u], settings.seed)] for u in ids}
     raw = {u.user_id: raw_records(u, len(texts[u.user_id].split())) for u in users}
-    arms = dict(
-        profiles=(texts, texts),
-        stranger=(stranger, texts),
-        raw_records=(raw, raw),
-        empty=(dict.fromkeys(ids, ""), dict.fromkeys(ids, "")),
-    )
+    empty = dict.fromkeys(ids, "")
+    arms = dict(profiles=(texts, texts), stranger=(stranger, texts), raw_records=(raw, raw), empty=(empty, empty))
     return {name: _score_arm(batch, own, shown, pools, judge) for name, (own, shown) in arms.items()}
 
 # %% ../nbs/10_intrinsic.ipynb #715db10f
-def _score_arm(batch: Batch, own: Mapping[str, str], shown: Mapping[str, str], pools, judge: Judge) -> dict[str, Parts]:
+def _score_arm(
+    batch: Batch, own: Mapping[str, str], shown: Mapping[str, str], pools: Mapping[str, Pool], judge: Judge
+) -> dict[str, Parts]:
     n_orders = 1 if judge.order_free else None
     arm = Batch(batch.held_out, {u: [t] for u, t in shown.items()})
     questions = {u: rollout_rankings(arm, u, own[u], pool, n_orders) for u, pool in pools.items()}
@@ -125,47 +141,43 @@ def score(
     users: Sequence[User],
     profiles: Mapping[str, Profile],
     judge: Judge,
-    num_negatives: int = 8,
-    num_shuffles: int = 2,
-    seed: int = 0,
-    negatives: str = "random",  # or "hard": the profiles of the users with the most similar visible histories
+    settings: PoolSettings = PoolSettings(),  # hard: against the profiles of the most similar visible histories
     encoder: str = "auto",  # of hard negatives: embed[:MODEL], bm25, or auto
 ) -> Score:
     "Score a profile set on held-out records. Raises `BumpError` for missing or peeking profiles and for too few users."
     check_profiles(users, profiles)
-    if negatives not in ("random", "hard"):
-        raise BumpError(f"negatives is random or hard, not {negatives!r}.")
-    settings, encoder = (
-        RewardSettings(num_negatives, num_shuffles, negatives=negatives, seed=seed),
-        choose_encoder(encoder) if negatives == "hard" else None,
-    )
-    arms = score_arms(
-        users, {u.user_id: profiles[u.user_id].profile for u in users}, judge, settings, likeness(users, encoder)
-    )
-    P = len(users[0].held_out)
+    by = choose_encoder(encoder) if settings.negatives == "hard" else None
+    texts = {u.user_id: profiles[u.user_id].profile for u in users}
+    arms = score_arms(users, texts, judge, settings, likeness(users, by))
+    tokens = bootstrap_mean([profiles[u.user_id].tokens for u in users], settings.seed)
+    return _summary(arms, judge.name, len(users[0].held_out), settings, f"hard by {by}" if by else "random", tokens)
+
+# %% ../nbs/10_intrinsic.ipynb #116fb6d0
+def _summary(
+    arms: Mapping[str, Mapping[str, Parts]], judge: str, P: int, s: PoolSettings, negatives: str, tokens: Mean
+) -> Score:
+    def mean(x):
+        return bootstrap_mean(x, s.seed)
+
+    users = list(arms["profiles"])
     values = {
-        arm: {m: np.array([f(parts[u.user_id]) for u in users]) for m, f in METRICS.items()}
-        for arm, parts in arms.items()
+        arm: {m: np.array([f(parts[u]) for u in users]) for m, f in METRICS.items()} for arm, parts in arms.items()
     }
-    gains = {
-        arm: {m: bootstrap_mean(values["profiles"][m] - x, seed) for m, x in v.items()}
-        for arm, v in values.items()
-        if arm != "profiles"
-    }
+    own = values["profiles"]
     return Score(
-        judge.name,
-        len(users),
-        P,
-        num_negatives,
-        f"hard by {encoder}" if encoder else "random",
-        seed,
-        chance_levels(P, num_negatives, list(arms["profiles"].values())),
-        {a: {m: bootstrap_mean(x, seed) for m, x in v.items()} for a, v in values.items()},
-        gains,
-        float(np.mean([p.tied for p in arms["profiles"].values()])),
-        int(np.isnan(values["profiles"]["sum"]).sum()),
-        bootstrap_mean([profiles[u.user_id].tokens for u in users], seed),
-        {u.user_id: float(x) for u, x in zip(users, values["profiles"]["sum"])},
+        judge=judge,
+        n_users=len(users),
+        n_positives=P,
+        n_negatives=s.num_negatives,
+        negatives=negatives,
+        seed=s.seed,
+        chance=chance_levels(P, s.num_negatives, list(arms["profiles"].values())),
+        arms={arm: {m: mean(x) for m, x in v.items()} for arm, v in values.items()},
+        gains={arm: {m: mean(own[m] - x) for m, x in v.items()} for arm, v in values.items() if arm != "profiles"},
+        tied=float(np.mean([p.tied for p in arms["profiles"].values()])),
+        judge_failed=int(np.isnan(own["sum"]).sum()),
+        tokens=tokens,
+        sums={u: float(x) for u, x in zip(users, own["sum"])},
     )
 
 # %% ../nbs/10_intrinsic.ipynb #1eb0b17e
@@ -189,12 +201,13 @@ def show_score(s: Score) -> None:
     "Print the score."
     console = plain_console()
     console.print(
-        f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} (forward) and 1+{s.n_negatives} (backward), competing profiles {s.negatives}, seed {s.seed}; mean [95% interval]"
+        f"{s.n_users} users, judge {s.judge}, pools of {s.n_positives}+{s.n_negatives} (forward) and "
+        f"1+{s.n_negatives} (backward), competing profiles {s.negatives}, seed {s.seed}; mean [95% interval]"
     )
     console.print(metric_table("profiles and controls", {**s.arms, "chance": s.chance}))
+    gains = {f"over {arm}": v for arm, v in s.gains.items()}
+    console.print(metric_table("gain of the profiles, paired by user", gains))
     console.print(
-        metric_table("gain of the profiles, paired by user", {f"over {arm}": v for arm, v in s.gains.items()})
-    )
-    console.print(
-        f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; users the judge failed on {s.judge_failed}"
+        f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; "
+        f"users the judge failed on {s.judge_failed}"
     )

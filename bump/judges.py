@@ -5,21 +5,23 @@
 # %% ../nbs/05_judges.ipynb #7d0a1ffc
 from __future__ import annotations
 
-import numpy as np
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
+
 from .encoders import DEFAULT_ENCODER, load_encoder
-from .engines.base import Engine, EngineSettings, usable_set
+from .engines.base import Engine, EngineSettings, fits, usable_set
 from .engines.make import make_engine
 from .errors import BumpError
-from .prompts import LETTERS, encode, next_record_messages, ranking_messages, shorten, yesno_messages
+from .prompts import LETTERS, encode, next_record_messages, quoted, ranking_messages, shorten, yesno_messages
 from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
-__all__ = ['ANSWERS', 'IDENTIFIERS', 'LM_JUDGES', 'JUDGE_HELP', 'LexicalJudge', 'EmbeddingJudge', 'PairBudget', 'frame_tokens',
-           'LikelihoodJudge', 'YesNoJudge', 'ranking_question', 'LettersJudge', 'order_scores', 'PermutationJudge',
-           'shuffled_scores', 'shuffle_agreement', 'position_prior', 'make_judge', 'JudgeFlags']
+__all__ = ['ANSWERS', 'IDENTIFIERS', 'RankingQuestion', 'LEAST', 'LM_JUDGES', 'JUDGE_HELP', 'LexicalJudge', 'EmbeddingJudge',
+           'PairBudget', 'frame_tokens', 'LikelihoodJudge', 'YesNoJudge', 'ranking_question', 'fair_question',
+           'ask_rankings', 'LettersJudge', 'order_scores', 'PermutationJudge', 'shuffled_scores', 'shuffle_agreement',
+           'position_prior', 'make_judge', 'JudgeFlags']
 
 # %% ../nbs/05_judges.ipynb #95875780
 class LexicalJudge:
@@ -75,6 +77,7 @@ class PairBudget:
 
     engine: Engine
     frame: int  # tokens of the prompt without the two
+    quotes_record: bool  # whether the record stands in the prompt, where it is quoted, or is the reply
     max_record: int = 256
 
     def __post_init__(self):
@@ -90,9 +93,17 @@ class PairBudget:
     def __call__(self, pair: tuple[str, str]) -> tuple[str, str]:  # (profile, record)
         if self.engine.tokenizer is None:
             return pair
-        return shorten(pair[0], self.engine.tokenizer, self.max_profile), shorten(
-            pair[1], self.engine.tokenizer, self.max_record
-        )
+        profile, record = pair
+        record = self._cut(record, self.max_record) if self.quotes_record else self._short(record, self.max_record)
+        return self._cut(profile, self.max_profile), record
+
+    def _cut(self, text: str, limit: int) -> str:  # by the tokens of what is put into the prompt
+        there = quoted(text)
+        short = self._short(there, limit)
+        return text if short == there else short
+
+    def _short(self, text: str, limit: int) -> str:
+        return shorten(text, self.engine.tokenizer, limit)
 
 # %% ../nbs/05_judges.ipynb #dd192606
 def frame_tokens(engine: Engine, messages: list[dict[str, str]]) -> int:
@@ -104,18 +115,21 @@ class LikelihoodJudge:
 
     order_free = True
 
-    def __init__(self, engine: Engine, normalize: bool = True):  # divide by the record's tokens
-        self.name, self.engine, self.normalize = f"likelihood:{engine.name}", engine, normalize
-        self.fit = PairBudget(engine, frame_tokens(engine, next_record_messages("")))
+    def __init__(self, engine: Engine, per_token: bool = True):  # divide by the record's tokens
+        self.name, self.engine, self.per_token = f"likelihood:{engine.name}", engine, per_token
+        self.budget = PairBudget(engine, frame_tokens(engine, next_record_messages("")), quotes_record=False)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-        fitted = {pair: self.fit(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
-        asked = list(
-            dict.fromkeys([*fitted.values(), *(("", record) for _, record in fitted.values())])
-        )  # with the profile, and with none
-        total, n = self.engine.reply_log_probs([(next_record_messages(profile), record) for profile, record in asked])
-        logp = dict(zip(asked, np.where(n > 0, total, np.nan) / (np.maximum(n, 1) if self.normalize else 1)))
-        return [np.array([logp[fitted[p]] - logp["", fitted[p][1]] for p in r.pairs()]) for r in rankings]
+        short = {pair: self.budget(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
+        without = {record: ("", record) for _, record in short.values()}  # a profile
+        distinct = list(dict.fromkeys([*short.values(), *without.values()]))
+        total, n = self.engine.reply_log_probs([(next_record_messages(profile), x) for profile, x in distinct])
+        logp = dict(zip(distinct, np.where(n > 0, total, np.nan) / (np.maximum(n, 1) if self.per_token else 1)))
+
+        def gain(pair):
+            return logp[short[pair]] - logp[without[short[pair][1]]]
+
+        return [np.array([gain(p) for p in r.pairs()]) for r in rankings]
 
 # %% ../nbs/05_judges.ipynb #656ac51c
 ANSWERS = (("yes", "no"), ("Yes", "No"), ("YES", "NO"))
@@ -128,31 +142,59 @@ class YesNoJudge:
 
     def __init__(self, engine: Engine):
         self.name, self.engine, self.answers = f"yesno:{engine.name}", engine, usable_set(engine, ANSWERS)
-        self.fit = PairBudget(engine, frame_tokens(engine, yesno_messages("", "")))
+        self.budget = PairBudget(engine, frame_tokens(engine, yesno_messages("", "")), quotes_record=True)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-        fitted = {pair: self.fit(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
-        asked = list(dict.fromkeys(fitted.values()))
-        odds = dict(
-            zip(
-                asked,
-                (
-                    a[0] - a[1]
-                    for a in self.engine.choice_log_probs([(yesno_messages(*pair), self.answers) for pair in asked])
-                ),
-            )
-        )
-        return [np.array([odds[fitted[p]] for p in r.pairs()]) for r in rankings]
+        short = {pair: self.budget(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
+        distinct = list(dict.fromkeys(short.values()))
+        answers = self.engine.choice_log_probs([(yesno_messages(*pair), self.answers) for pair in distinct])
+        odds = {pair: yes - no for pair, (yes, no) in zip(distinct, answers)}
+        return [np.array([odds[short[p]] for p in r.pairs()]) for r in rankings]
 
 # %% ../nbs/05_judges.ipynb #a0cdb247
 IDENTIFIERS = (LETTERS, LETTERS.lower(), "123456789")
+RankingQuestion = tuple[list[dict[str, str]], Sequence[str]]  # messages, identifiers in use
 
 
-def ranking_question(
-    r: Ranking, identifiers: Sequence[str]
-) -> tuple[list[dict[str, str]], Sequence[str]]:  # messages, identifiers in use
+def ranking_question(r: Ranking, identifiers: Sequence[str]) -> RankingQuestion:
     "The prompt of a ranking. Raises `BumpError` for more candidates than identifiers."
     return ranking_messages(r.query, r.candidates, r.direction, identifiers), identifiers[: len(r.candidates)]
+
+# %% ../nbs/05_judges.ipynb #cd4ea72a
+LEAST = 8  # tokens to which the texts of a ranking may be cut
+
+
+def fair_question(
+    engine: Engine,
+    r: Ranking,
+    identifiers: Sequence[str],
+    reply_tokens: int,
+) -> RankingQuestion | None:  # None where nothing helps
+    "The prompt of a ranking, with all texts cut to the same number of tokens where it would exceed the context."
+    question = ranking_question(r, identifiers)
+    if fits(engine, question[0], reply_tokens):
+        return question
+    texts = [quoted(t) for t in (r.query, *r.candidates)]
+    frame, _ = ranking_question(replace(r, query="", candidates=("",) * len(r.candidates)), identifiers)
+    room = engine.context - reply_tokens - len(encode(engine.tokenizer, frame))
+    lengths = [len(ids) for ids in engine.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    limit = max((n for n in range(LEAST, max(lengths)) if sum(min(x, n) for x in lengths) <= room), default=0)
+    while limit >= LEAST:
+        query, *candidates = (shorten(t, engine.tokenizer, limit) for t in texts)
+        question = ranking_question(replace(r, query=query, candidates=tuple(candidates)), identifiers)
+        if fits(engine, question[0], reply_tokens):
+            engine.counts["shortened"] += 1
+            return question
+        limit -= max(1, limit // 32)
+    return None
+
+# %% ../nbs/05_judges.ipynb #eea3a976
+def ask_rankings(engine: Engine, rankings: Sequence[Ranking], identifiers, reply_tokens: int, ask) -> list:
+    "For each ranking its question and what `ask` answers to it; None where it could not be asked."
+    questions = [fair_question(engine, r, identifiers, reply_tokens) for r in rankings]
+    fitting = [q for q in questions if q is not None]
+    answers = iter(ask(fitting) if fitting else [])
+    return [None if q is None else (q, next(answers)) for q in questions]
 
 # %% ../nbs/05_judges.ipynb #122e464e
 class LettersJudge:
@@ -164,7 +206,8 @@ class LettersJudge:
         self.name, self.engine, self.identifiers = f"letters:{engine.name}", engine, usable_set(engine, IDENTIFIERS)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-        return self.engine.choice_log_probs([ranking_question(r, self.identifiers) for r in rankings])
+        answers = ask_rankings(self.engine, rankings, self.identifiers, 1, self.engine.choice_log_probs)
+        return [np.full(len(r.candidates), np.nan) if a is None else a[1] for r, a in zip(rankings, answers)]
 
 # %% ../nbs/05_judges.ipynb #477d6651
 def order_scores(order: Sequence[str], identifiers: Sequence[str]) -> np.ndarray:  # shape (n,)
@@ -183,12 +226,16 @@ class PermutationJudge:
         self.name, self.engine, self.identifiers = f"permutation:{engine.name}", engine, usable_set(engine, IDENTIFIERS)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-        questions = [ranking_question(r, self.identifiers) for r in rankings]
-        orders = self.engine.identifier_orders(questions)
-        self.engine.counts["repaired"] += sum(
-            o is not None and sorted(o) != sorted(x) for o, (_, x) in zip(orders, questions)
-        )
-        return [np.full(len(x), np.nan) if o is None else order_scores(o, x) for o, (_, x) in zip(orders, questions)]
+        longest = 4 * max((len(r.candidates) for r in rankings), default=0)  # tokens of an answer
+        answers = ask_rankings(self.engine, rankings, self.identifiers, longest, self.engine.identifier_orders)
+        return [self._scores(r, *(a or ((None, ()), None))) for r, a in zip(rankings, answers)]
+
+    def _scores(self, r: Ranking, question, order: list[str] | None) -> np.ndarray:
+        _, identifiers = question
+        if order is None:
+            return np.full(len(r.candidates), np.nan)
+        self.engine.counts["repaired"] += sorted(order) != sorted(identifiers)
+        return order_scores(order, identifiers)
 
 # %% ../nbs/05_judges.ipynb #771e246a
 def shuffled_scores(
@@ -235,7 +282,10 @@ def position_prior(
 
 # %% ../nbs/05_judges.ipynb #c54136ed
 LM_JUDGES = dict(likelihood=LikelihoodJudge, yesno=YesNoJudge, letters=LettersJudge, permutation=PermutationJudge)
-JUDGE_HELP = "bm25, embed[:MODEL], or one of likelihood, yesno, letters and permutation with :MODEL, where MODEL is embedded, a folder, a hub id, vllm:MODEL or http://host:port/v1#model"
+JUDGE_HELP = (
+    "bm25, embed[:MODEL], or one of likelihood, yesno, letters and permutation with :MODEL, where MODEL is embedded, "
+    "a folder, a hub id, vllm:MODEL or http://host:port/v1#model"
+)
 
 
 def make_judge(

@@ -5,7 +5,6 @@
 # %% ../nbs/03_models.ipynb #d5c0250e
 from __future__ import annotations
 
-import bump
 import hashlib
 import json
 import os
@@ -14,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bump
 from .errors import BumpError
+from .files import write_json
 
 # %% auto #0
-__all__ = ['EMBEDDED', 'HUB_FILES', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision', 'default_device', 'load_model',
-           'is_adapter', 'load_tokenizer', 'train_tokenizer', 'small_qwen3']
+__all__ = ['EMBEDDED', 'HUB_FILES', 'ADAPTER_CONFIG', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision',
+           'default_device', 'load_model', 'is_adapter', 'adapter_base', 'record_base', 'load_tokenizer',
+           'train_tokenizer', 'small_qwen3']
 
 # %% ../nbs/03_models.ipynb #e5471748
 EMBEDDED = Path(bump.__file__).parent / "weights"  # made by `bump embedded build`
@@ -53,7 +55,10 @@ def _hub_snapshot(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except LocalEntryNotFoundError:
-        why = "is not in the local cache, and the model hub can't be reached from here; download it where there is a network and give its folder, or use `embedded`"
+        why = (
+            "is not in the local cache, and the model hub can't be reached from here; "
+            "download it where there is a network and give its folder, or use `embedded`"
+        )
     except GatedRepoError:
         why = "is gated on the hub; accept its terms there and log in with `hf auth login`"
     except RepositoryNotFoundError:
@@ -71,8 +76,8 @@ class LoadedModel:
 
     model: Any  # a transformers `PreTrainedModel` in eval mode, causal or encoder-decoder
     tokenizer: Any  # padding on the left
-    name: str
-    revision: str
+    name: str  # as the user gave it
+    revision: str  # see `weights_revision`
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -116,8 +121,12 @@ def load_model(
     return LoadedModel(model, load_tokenizer(folder), name, weights_revision(folder))
 
 # %% ../nbs/03_models.ipynb #6ed50d3f
+ADAPTER_CONFIG = "adapter_config.json"
+
+
 def is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").exists()
+    "Whether `folder` holds an adapter, which needs the weights of its base."
+    return (folder / ADAPTER_CONFIG).exists()
 
 
 def _read_model(folder: Path, dtype: str):
@@ -131,22 +140,55 @@ def _read_model(folder: Path, dtype: str):
         return _read_adapter(folder, dtype)
     safe = dict(trust_remote_code=False, local_files_only=True)
     try:
-        kind = (
-            AutoModelForSeq2SeqLM
-            if AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder
-            else AutoModelForCausalLM
-        )
+        encoder_decoder = AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder
+        kind = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
         return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
     except (OSError, ValueError, KeyError) as e:
         raise BumpError(f"{folder}: can't be loaded as a language model ({str(e).splitlines()[0]}).") from e
+
+# %% ../nbs/03_models.ipynb #f7d2f311
+def adapter_base(folder: Path) -> Path:
+    """The folder of the base model that the adapter in `folder` names.
+
+    A relative path counts from the adapter's own folder first. Paths of another machine's package or hub cache are
+    understood, too. Raises `BumpError` where the base is not to be found."""
+    config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    name, revision = _portable(config["base_model_name_or_path"])
+    if name != "embedded" and (folder / name).is_dir():
+        return folder / name
+    return model_folder(name, revision or config.get("revision"))
+
+# %% ../nbs/03_models.ipynb #f69c2b0c
+def _portable(path: str) -> tuple[str, str | None]:  # a name that other machines know, and the commit of a hub model
+    parts = Path(path).parts
+    if Path(path).is_absolute() and parts[-2:] == ("bump", "weights"):
+        return "embedded", None
+    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
+        return parts[-3].removeprefix("models--").replace("--", "/", 1), parts[-1]
+    return path, None
+
+# %% ../nbs/03_models.ipynb #bfe81f10
+def record_base(
+    folder: Path | str,  # of a saved adapter
+    name: str,  # of its base, as the user gave it
+) -> None:
+    """Let a saved adapter name its base by `name`, so that the folder can be moved to another machine.
+
+    Only a folder that the user named is written as an absolute path. The commit of a hub model is kept."""
+    file = Path(folder) / ADAPTER_CONFIG
+    config = json.loads(file.read_text())
+    commit = _portable(config["base_model_name_or_path"])[1]
+    config["revision"] = commit or config.get("revision")
+    path = Path(name).expanduser()
+    config["base_model_name_or_path"] = str(path.absolute()) if name != "embedded" and path.is_dir() else name
+    write_json(file, config)
 
 # %% ../nbs/03_models.ipynb #e4b15709
 def _read_adapter(folder: Path, dtype: str):
     from peft import PeftModel
 
-    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     try:
-        return PeftModel.from_pretrained(_read_model(model_folder(base), dtype), folder).merge_and_unload()
+        return PeftModel.from_pretrained(_read_model(adapter_base(folder), dtype), folder).merge_and_unload()
     except BumpError as e:
         raise BumpError(f"{folder}: its base model can't be loaded: {e}") from e
 
@@ -155,9 +197,8 @@ def load_tokenizer(folder: Path):
     "The tokenizer in `folder`, padding on the left, with a pad token."
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, padding_side="left", trust_remote_code=False, local_files_only=True
-    )
+    safe = dict(trust_remote_code=False, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -176,23 +217,15 @@ def train_tokenizer(texts: list[str], vocab_size: int = 2048, whole: Sequence[st
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size - len(whole),
-            special_tokens=special,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(whole),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=CHATML,
-        padding_side="left",
-    )
+    bpe.train_from_iterator(texts, trainer)
+    special = dict(eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=CHATML, **special)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in whole])
     return tokenizer
 
@@ -200,7 +233,7 @@ def train_tokenizer(texts: list[str], vocab_size: int = 2048, whole: Sequence[st
 def small_qwen3(
     tokenizer, hidden_size: int = 128, num_layers: int = 2, num_heads: int = 4, context: int = 2048, seed: int = 0
 ):
-    "An untrained Qwen3 of a stock architecture, with tied embeddings."
+    "An untrained Qwen3 of a stock architecture, with tied embeddings; `context` is in tokens."
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -217,8 +250,9 @@ def small_qwen3(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        # The default of 0.02 is made for thousands of dimensions and too quiet here.
         initializer_range=0.8 / hidden_size**0.5,
-    )  # the default of 0.02 is made for thousands of dimensions and too quiet here
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import hashlib
-import numpy as np
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+
+import numpy as np
 
 from .encoders import encode_texts, unit_rows
 from .errors import BumpError

@@ -5,9 +5,10 @@
 # %% ../nbs/06_pools.ipynb #ac1c5062
 from __future__ import annotations
 
-import numpy as np
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .errors import BumpError, check_at_least, check_choice, check_whole
 from .flags import flag
@@ -106,7 +107,8 @@ def draw_pool(
 def _check_batch(n_users: int, n_negatives: int) -> None:
     if n_users <= n_negatives:
         raise BumpError(
-            f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {n_users}; raise users_per_step or lower num_negatives."
+            f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {n_users}; "
+            "raise users_per_step or lower num_negatives."
         )
 
 
@@ -244,7 +246,10 @@ def false_negatives(
 ) -> dict[str, frozenset[str]]:  # user → users who must not compete with them
     "Whose records or histories are the same, exactly or nearly."
     ids = sorted(held_out)
-    same = [[normalize_text(t) for t in held_out[u]] for u in ids], [[likeness.prints[u]] for u in ids] if likeness else []
+    same = (
+        [[normalize_text(t) for t in held_out[u]] for u in ids],
+        [[likeness.prints[u]] for u in ids] if likeness else [],
+    )
     pairs = {p for keys in same for p in _sharing(keys)}
     if likeness and likeness.histories is not None:
         owner, texts = zip(*((n, t) for n, u in enumerate(ids) for t in held_out[u]))

@@ -5,10 +5,11 @@
 # %% ../nbs/02a_privacy.ipynb #1332c9a8
 from __future__ import annotations
 
-import numpy as np
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .interactions import User
 
@@ -22,7 +23,8 @@ PATTERNS = dict(
     url=re.compile(r"\b(?:https?://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.I),
     handle=re.compile(r"(?<![\w@./])@\w(?:[\w.]*\w)?"),
     phone=re.compile(
-        r"(?<![\w.+-])(?:(?:\+\d{1,3}[ .-]?)?\(\d{2,5}\)[ .-]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}|\+\d{1,3}(?:[ .-]?\d{2,4}){2,5}|\d{3,4}[.-]\d{3,4}[.-]\d{3,4})(?![\w-])"
+        r"(?<![\w.+-])(?:(?:\+\d{1,3}[ .-]?)?\(\d{2,5}\)[ .-]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}|\+\d{1,3}(?:[ "
+        r".-]?\d{2,4}){2,5}|\d{3,4}[.-]\d{3,4}[.-]\d{3,4})(?![\w-])"
     ),
 )
 MIN_ID = 5  # characters from which a user's id is looked for in texts

@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from .engines.base import Completion, Engine
-from .errors import BumpError
+from .errors import BumpError, check_at_least, check_whole
 from .interactions import User
 from .prompts import PROMPT_VERSION, encode, profile_prompt
 from .seeds import named_rng
 
 # %% auto #0
-__all__ = ['Profile', 'write_profiles']
+__all__ = ['Profile', 'WriterSettings', 'write_profiles']
 
 # %% ../nbs/09_profiles.ipynb #4898ac99
 @dataclass(frozen=True)
@@ -45,6 +45,35 @@ class Profile:
         return self.last_record - self.first_record + 1
 
 # %% ../nbs/09_profiles.ipynb #8493f445
+@dataclass(frozen=True)
+class WriterSettings:
+    "How profiles are written, as their provenance records it. Raises `BumpError` for values that can't be used."
+
+    max_prompt_tokens: int = 1024
+    max_new_tokens: int = 256
+    temperature: float = 0.0  # 0: greedy
+    seed: int = 0  # of the sampling
+
+    def __post_init__(self):
+        check_whole(1, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens)
+        check_whole(0, seed=self.seed)
+        check_at_least(0, temperature=self.temperature)
+
+    def check_writer(self, writer: Engine) -> None:
+        "Raise `BumpError` where `writer` has no tokenizer, or too short a context."
+        if writer.tokenizer is None:
+            raise BumpError(
+                f"{writer.name}: whose tokenizer counts the tokens of a prompt for this server? "
+                "Name a model with --tokenizer."
+            )
+        need = self.max_prompt_tokens + self.max_new_tokens
+        if writer.context and need > writer.context:
+            raise BumpError(
+                f"max_prompt_tokens + max_new_tokens = {need} exceed the context of {writer.name}, "
+                f"{writer.context} tokens; lower one of them."
+            )
+
+# %% ../nbs/09_profiles.ipynb #1af74ea2
 def write_profiles(
     users: Sequence[User],  # only `visible` is read
     writer: Engine,
@@ -54,29 +83,36 @@ def write_profiles(
     temperature: float = 0.0,  # 0: greedy
     seed: int = 0,
 ) -> Iterator[Profile]:
-    "Write a profile for each user, in batches; the order is that of the prompts' lengths. Users on whom the engine fails are left out."
-    if writer.tokenizer is None:
+    """Write a profile for each user, in batches; the order is that of the prompts' lengths.
+
+    Users on whom the engine fails are left out. Raises `BumpError` for settings that can't be used, and for a user
+    without a visible record.
+    """
+    settings = WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
+    check_whole(1, batch_size=batch_size)
+    settings.check_writer(writer)
+    unseen = next((u for u in users if not u.visible), None)
+    if unseen is not None:
         raise BumpError(
-            f"{writer.name}: whose tokenizer counts the tokens of a prompt for this server? Name a model with --tokenizer."
+            f"User {unseen.user_id!r} has no visible record to write a profile from; "
+            "leave the user out, or hold out fewer records."
         )
-    if writer.context and max_prompt_tokens + max_new_tokens > writer.context:
-        raise BumpError(
-            f"max_prompt_tokens + max_new_tokens = {max_prompt_tokens + max_new_tokens} exceed the context of {writer.name}, {writer.context} tokens; lower one of them."
-        )
-    prompts = [(*profile_prompt([i.text for i in u.visible], writer.tokenizer, max_prompt_tokens), u) for u in users]
+    return _write(users, writer, settings, batch_size)
+
+# %% ../nbs/09_profiles.ipynb #fd669dd6
+def _write(users: Sequence[User], writer: Engine, s: WriterSettings, batch_size: int) -> Iterator[Profile]:
+    prompts = [(*profile_prompt([i.text for i in u.visible], writer.tokenizer, s.max_prompt_tokens), u) for u in users]
     prompts.sort(key=lambda p: len(encode(writer.tokenizer, p[0])))
-    settings = dict(
-        max_prompt_tokens=max_prompt_tokens, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    )
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
-        rngs = [named_rng(seed, 0, u.user_id, "profile") for _, _, u in batch] if temperature else None
-        for (_, n, user), c in zip(batch, writer.generate([m for m, _, _ in batch], max_new_tokens, rngs, temperature)):
+        rngs = [named_rng(s.seed, 0, u.user_id, "profile") for _, _, u in batch] if s.temperature else None
+        texts = writer.generate([m for m, _, _ in batch], s.max_new_tokens, rngs, s.temperature)
+        for (_, n, user), c in zip(batch, texts):
             if c is not None:
-                yield _profile(user, n, c, writer, settings)
+                yield _profile(user, n, c, writer, s)
 
 # %% ../nbs/09_profiles.ipynb #49f0f01f
-def _profile(user: User, n_read: int, c: Completion, writer: Engine, settings: dict) -> Profile:
+def _profile(user: User, n_read: int, c: Completion, writer: Engine, settings: WriterSettings) -> Profile:
     read, last = user.visible[-n_read:], len(user.visible)
     return Profile(
         user.user_id,
@@ -90,6 +126,6 @@ def _profile(user: User, n_read: int, c: Completion, writer: Engine, settings: d
         read[-1].time,
         c.tokens,
         c.truncated,
-        written_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **settings,
+        written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        **asdict(settings),
     )

@@ -5,10 +5,11 @@
 # %% ../nbs/04a_rankings.ipynb #39fae172
 from __future__ import annotations
 
-import numpy as np
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 # %% auto #0
 __all__ = ['Ranking', 'Judge', 'judge_rankings']

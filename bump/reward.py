@@ -5,16 +5,25 @@
 # %% ../nbs/07_reward.ipynb #1f44c1d2
 from __future__ import annotations
 
-import numpy as np
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from .errors import BumpError, check_at_least, check_whole
 from .flags import flag
 from .ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg, tied_positive
 from .neighbours import Likeness
-from .pools import Pool, PoolSettings, backward_rankings, draw_block_pools, draw_pool, false_negatives, forward_rankings
+from bump.pools import (
+    Pool,
+    PoolSettings,
+    backward_rankings,
+    draw_block_pools,
+    draw_pool,
+    false_negatives,
+    forward_rankings,
+)
 from .privacy import copied_share
 from .rankings import Judge, Ranking, judge_rankings
 
@@ -211,19 +220,27 @@ def from_all(items: list) -> list:
 
 # %% ../nbs/07_reward.ipynb #d81c3830
 def to_samples(
-    completions, completion_ids, user_id, held_out, prompts, max_completion_length: int | None
+    completions,
+    completion_ids,  # of each completion, with its end token where it has one
+    user_id,
+    held_out,
+    prompts,
+    max_completion_length: int | None,
+    end_ids: Collection[int] = (),  # tokens that end a reply; they are not counted
 ) -> list[Sample]:
     "What TRL hands to a reward function, row by row."
     read = [_text(p) for p in prompts or [""] * len(completions)]
-    return [
-        Sample(u, list(h), _text(c), len(ids), len(ids) == max_completion_length, copied_share(_text(c), p))
-        for u, h, c, ids, p in zip(user_id, held_out, completions, completion_ids, read)
-    ]
+    rows = zip(user_id, held_out, completions, completion_ids, read)
+    return [_sample(*row, max_completion_length, end_ids) for row in rows]
 
 
-def _text(
-    messages,
-) -> str:  # TRL hands chats over as messages; the last one is what we want of completions and of prompts
+def _sample(user: str, held_out, completion, ids, prompt: str, longest: int | None, end_ids: Collection[int]) -> Sample:
+    ended = len(ids) > 0 and int(ids[-1]) in end_ids
+    text, cut_off = _text(completion), not ended and len(ids) == longest
+    return Sample(user, list(held_out), text, len(ids) - ended, cut_off, copied_share(text, prompt))
+
+
+def _text(messages) -> str:  # TRL hands chats over as messages, of which the last one is wanted
     return (messages if isinstance(messages, str) else messages[-1]["content"]).strip()
 
 # %% ../nbs/07_reward.ipynb #9d9bd0c0
@@ -238,25 +255,20 @@ class BumpReward:
         settings: RewardSettings = RewardSettings(),
         max_completion_length: int | None = None,  # to tell which profiles were cut off
         likeness: Likeness | None = None,  # of the training users
+        end_ids: Collection[int] = (),  # tokens that end a reply: they don't count as tokens of a profile
     ):
-        self.judge, self.settings, self.max_completion_length, self.likeness = (
-            judge,
-            settings,
-            max_completion_length,
-            likeness,
-        )
-        self.last: list[
-            tuple[Sample, Parts, float]
-        ] = []  # the latest step's rollouts of all processes, for callbacks to look at
+        self.judge, self.settings, self.likeness = judge, settings, likeness
+        self.max_completion_length, self.end_ids = max_completion_length, end_ids
+        # the latest step's rollouts of all processes, for callbacks to look at
+        self.last: list[tuple[Sample, Parts, float]] = []
         self.seconds: dict[str, float] = {}  # what the latest step took, by part
 
     def __call__(
         self, completions, completion_ids, user_id, held_out, prompts=None, trainer_state=None, log_metric=None, **_
     ) -> list[float | None]:
-        step, samples = (
-            trainer_state.global_step if trainer_state else 0,
-            to_samples(completions, completion_ids, user_id, held_out, prompts, self.max_completion_length),
-        )
+        step = trainer_state.global_step if trainer_state else 0
+        limits = self.max_completion_length, self.end_ids
+        samples = to_samples(completions, completion_ids, user_id, held_out, prompts, *limits)
         batch, mine = gather_batch(samples, self.likeness)
         before = judge_counts(self.judge)
         parts = list(score_batch(batch, self.judge, self.settings, step, mine, self.seconds).values())
@@ -291,7 +303,8 @@ def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: 
     bad = next((s for s, r in zip(samples, rewards) if np.isinf(r)), None)
     if bad:
         raise BumpError(
-            f"The reward of user {bad.user_id!r} in step {step + 1} is infinite; check length_slope and the weights of the directions."
+            f"The reward of user {bad.user_id!r} in step {step + 1} is infinite; check length_slope and the "
+            "weights of the directions."
         )
 
 # %% ../nbs/07_reward.ipynb #195f733d

@@ -5,10 +5,11 @@
 # %% ../nbs/20c_statistics.ipynb #08119b82
 from __future__ import annotations
 
-import numpy as np
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 # %% auto #0
 __all__ = ['Mean', 'bootstrap_mean', 'metric_table', 'plain_console', 'draw_users']

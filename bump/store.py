@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
 from tqdm import tqdm
 
 from .engines.base import Engine
 from .errors import BumpError
-from .files import drop_cut_line
+from .files import append_line, check_same, drop_cut_line, locked
 from .interactions import User
-from .profiles import Profile, write_profiles
+from .profiles import Profile, WriterSettings, write_profiles
 from .prompts import PROMPT_VERSION
 
 # %% auto #0
@@ -43,22 +43,16 @@ def read_store(path: str | Path) -> dict[str, Profile]:
     return profiles
 
 # %% ../nbs/09a_store.ipynb #825cdfb1
-def _finished(path: Path, users: Sequence[User], expected: dict, hold_out: int) -> set[str]:
+def _finished(path: Path, users: Sequence[User], expected: Mapping, hold_out: int) -> set[str]:
     "Users that the store already has, after checking that it is the same job."
-    if not path.exists():
-        return set()
     drop_cut_line(path)
     length, done = {u.user_id: len(u.visible) for u in users}, read_store(path)
+    advice = f"choose another output, or the hold_out of then (now {hold_out})"
     for p in done.values():
-        for key, value in expected.items():
-            if getattr(p, key) != value:
-                raise BumpError(
-                    f"{path} was written with {key}={getattr(p, key)!r}, now it is {value!r}; choose another output."
-                )
-        if p.last_record != length.get(p.user_id, p.last_record):
-            raise BumpError(
-                f"{path}: user {p.user_id!r} was read up to record {p.last_record}, now it would be {length[p.user_id]} (hold_out={hold_out}); choose another output."
-            )
+        check_same(path, asdict(p), expected)
+        if p.user_id in length:
+            where = f"{path}: user {p.user_id!r}"
+            check_same(where, asdict(p), dict(last_record=length[p.user_id]), advice)
     return set(done)
 
 # %% ../nbs/09a_store.ipynb #54d1e152
@@ -73,29 +67,21 @@ def write_store(
     temperature: float = 0.0,  # 0: greedy
     seed: int = 0,
 ) -> int:  # profiles written now
-    "Write the profiles that `path` is still missing; interrupted at any moment, it continues where it stopped."
-    path = Path(path)
+    """Write the profiles that `path` is still missing; interrupted at any moment, it continues where it stopped.
+
+    Raises `BumpError` where another process writes there, the store is that of another job, or a setting can't be used.
+    """
+    path, settings = Path(path), WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    expected = dict(
-        model_revision=writer.revision,
-        prompt_version=PROMPT_VERSION,
-        max_prompt_tokens=max_prompt_tokens,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
-    done = _finished(path, users, expected, hold_out)
-    todo, written = [u for u in users if u.user_id not in done], 0
-    with open(path, "a", encoding="utf-8") as f:
-        for p in tqdm(
-            write_profiles(todo, writer, max_prompt_tokens, max_new_tokens, batch_size, temperature, seed),
-            total=len(users),
-            initial=len(done),
-            desc="profiles",
-            disable=None,
-        ):
-            f.write(json.dumps(asdict(p), ensure_ascii=False) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
+    path.touch()  # where there is a file, it is the file that is locked, whatever its name
+    with locked(path):
+        expected = dict(model_revision=writer.revision, prompt_version=PROMPT_VERSION, **asdict(settings))
+        done = _finished(path, users, expected, hold_out)
+        todo = [u for u in users if u.user_id not in done]
+        profiles = write_profiles(todo, writer, batch_size=batch_size, **asdict(settings))
+        bar = dict(total=len(users), initial=len(done), desc="profiles", disable=None)
+        written = 0
+        for p in tqdm(profiles, **bar):
+            append_line(path, asdict(p))
             written += 1
     return written

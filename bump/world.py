@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import json
-import numpy as np
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from .errors import BumpError
 from .interactions import Interaction, User, split_history

@@ -1,4 +1,6 @@
-import os, subprocess, sys
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,32 @@ def bump():
 
 
 @pytest.fixture
-def world_log(tmp_path):
+def here(capsys):
+    "Run the command line in this process, where a process of its own is not the point."
+
+    def run(*argv, code=0):
+        from bump.cli.main import main
+
+        capsys.readouterr()
+        got = main([str(a) for a in argv])
+        out = capsys.readouterr()
+        assert got == code, f"exit {got}\n{out.out}\n{out.err}"
+        return subprocess.CompletedProcess(argv, got, out.out, out.err)
+
+    return run
+
+
+def _world(folder: Path, n_users: int) -> Path:
     from bump.world import WorldConfig, make_world, save_world
 
-    return save_world(make_world(WorldConfig(n_users=60)), tmp_path / "world")
+    return save_world(make_world(WorldConfig(n_users=n_users)), folder)
+
+
+@pytest.fixture(scope="session")
+def world_log(tmp_path_factory):
+    return _world(tmp_path_factory.mktemp("world"), 60)
+
+
+@pytest.fixture(scope="session")
+def small_log(tmp_path_factory):
+    return _world(tmp_path_factory.mktemp("small"), 20)

@@ -1,9 +1,12 @@
 "The command line in real processes: the whole way, bad input, and kill -9 in the middle."
 
-import json, signal, subprocess, sys, time
+import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-
 from conftest import SHARED
 
 GOOD = '{"user_id": "a", "text": "x", "time": 1}\n{"user_id": "a", "text": "y", "time": 2}\n'
@@ -27,20 +30,20 @@ def one_sentence(stderr: str) -> str:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_inspect_names_the_place_of_bad_input(bump, tmp_path, name):
+def test_inspect_names_the_place_of_bad_input(here, tmp_path, name):
     content, expected = BAD[name]
     log = tmp_path / "log.jsonl"
     log.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert expected in one_sentence(bump("inspect", "--logs", log, code=2).stderr)
+    assert expected in one_sentence(here("inspect", "--logs", log, code=2).stderr)
 
 
-def test_inspect_unknown_format_and_skip(bump, tmp_path):
+def test_inspect_unknown_format_and_skip(here, tmp_path):
     (tmp_path / "log.xlsx").write_text("x")
-    assert "format is unknown" in one_sentence(bump("inspect", "--logs", tmp_path / "log.xlsx", code=2).stderr)
+    assert "format is unknown" in one_sentence(here("inspect", "--logs", tmp_path / "log.xlsx", code=2).stderr)
     (tmp_path / "log.jsonl").write_text(GOOD + "{oops\n")
     assert (
         "1 skipped: the line is not a JSON object"
-        in bump("inspect", "--logs", tmp_path / "log.jsonl", "--on_error", "skip").stdout
+        in here("inspect", "--logs", tmp_path / "log.jsonl", "--on_error", "skip").stdout
     )
 
 
@@ -48,77 +51,154 @@ def test_debug_shows_the_traceback(bump):
     assert "Traceback" in bump("inspect", "--logs", "nowhere.csv", "--debug", code=1).stderr
 
 
-def test_train_profile_score(bump, world_log, tmp_path):
+def test_train_profile_score(bump, here, world_log, tmp_path):
     run, store, config = tmp_path / "run", tmp_path / "profiles.jsonl", tmp_path / "run.yaml"
     config.write_text(
-        "users_per_step: 9\nnum_generations: 2\nmax_prompt_tokens: 300\nmax_completion_length: 32\nlength_threshold: 24\nlearning_rate: 1e-4\n"
+        "users_per_step: 9\nnum_generations: 2\nmax_prompt_tokens: 300\nmax_completion_length: "
+        "32\nlength_threshold: 24\nlearning_rate: 1e-4\n"
     )
     bump("train", "--logs", world_log, "--config", config, "--max_steps", 2, "--output_dir", run)
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [s["step"] for s in steps] == [1, 2] and all(0 < s["reward"] < 2 for s in steps)
     assert json.loads((run / "bump_config.json").read_text())["learning_rate"] == 1e-4
     assert "already holds a run" in one_sentence(
-        bump("train", "--logs", world_log, "--config", config, "--output_dir", run, code=2).stderr
+        here("train", "--logs", world_log, "--config", config, "--output_dir", run, code=2).stderr
     )
-    bump("profile", "--logs", world_log, "--model", run, "--hold_out", 1, "--max_new_tokens", 32, "--output", store)
-    result = json.loads(bump("score", "--logs", world_log, "--profiles", store, "--judge", "bm25", "--json").stdout)
+    out = here("profile", "--logs", world_log, "--model", run, "--output", store).stdout
+    assert "writing with hold_out=1, max_prompt_tokens=300, max_new_tokens=32" in out
+    result = json.loads(here("score", "--logs", world_log, "--profiles", store, "--judge", "bm25", "--json").stdout)
     assert result["n_users"] == 60 and result["arms"]["profiles"]["sum"]["n"] == 60
     assert abs(result["arms"]["empty"]["sum"]["mean"] - result["chance"]["sum"]) < 1e-9
 
 
-def test_profiles_that_read_the_held_out_record_are_refused(bump, world_log, tmp_path):
+def test_flags_win_over_the_run(here, small_log, tmp_path):
+    facts = dict(positives="hardest_of_window", positive_window=3, hold_out=1)
+    (tmp_path / "bump_config.json").write_text(json.dumps(facts | dict(max_prompt_tokens=300, max_completion_length=8)))
+    flags = ["--logs", small_log, "--model", tmp_path, "--users", "nobody"]  # stops before a model is loaded
+    from bump.cli.profiles import ProfileFlags, run_settings
+
+    assert run_settings(str(tmp_path)) == dict(hold_out=3, max_prompt_tokens=300, max_new_tokens=8)
+    assert ProfileFlags(model=str(tmp_path), hold_out=0).settled().hold_out == 0
+    assert ProfileFlags(model="embedded").settled().max_new_tokens == 256
+    assert "train, validation or test" in one_sentence(here("profile", *flags, "--output", "x", code=2).stderr)
+
+
+def test_profiles_that_read_the_held_out_record_are_refused(here, small_log, tmp_path):
     store = tmp_path / "all.jsonl"
-    bump("profile", "--logs", world_log, "--max_new_tokens", 8, "--output", store)
-    assert "has read record" in one_sentence(bump("score", "--logs", world_log, "--profiles", store, code=2).stderr)
+    here("profile", "--logs", small_log, "--max_new_tokens", 8, "--output", store)
+    assert "has read record" in one_sentence(here("score", "--logs", small_log, "--profiles", store, code=2).stderr)
 
 
-def test_profile_survives_kill_9(bump, world_log, tmp_path):
+WRONG = [
+    *[("score", flag, value) for flag, value in (("--num_negatives", 0), ("--num_negatives", -3), ("--seed", -1))],
+    *[("score", flag, value) for flag, value in (("--num_shuffles", 0), ("--hold_out", -1), ("--hard_fraction", 0))],
+    *[("profile", flag, value) for flag, value in (("--batch_size", 0), ("--max_new_tokens", 0), ("--seed", -1))],
+    *[("profile", flag, value) for flag, value in (("--temperature", -1), ("--hold_out", -1))],
+    *[("profile", "--max_prompt_tokens", 0), ("audit", "--show", -1), ("inspect", "--hold_out", -1)],
+    *[("quickstart", "--max_steps", 0), ("quickstart", "--seed", -1)],
+]
+
+
+@pytest.fixture(scope="module")
+def store(small_log, tmp_path_factory):
+    from bump.cli.main import main
+
+    store = tmp_path_factory.mktemp("store") / "profiles.jsonl"
+    flags = ["--hold_out", "1", "--max_new_tokens", "24", "--output", str(store)]
+    assert main(["profile", "--logs", str(small_log), *flags]) == 0
+    return store
+
+
+@pytest.mark.parametrize("command, flag, value", WRONG)
+def test_wrong_numbers_are_one_sentence(here, small_log, store, tmp_path, command, flag, value):
+    more = {
+        "score": ["--logs", small_log, "--profiles", store],
+        "audit": ["--logs", small_log, "--profiles", store],
+        "profile": ["--logs", small_log, "--output", tmp_path / "p.jsonl"],
+        "inspect": ["--logs", small_log],
+        "quickstart": ["--output_dir", tmp_path / "run"],
+    }[command]
+    said = one_sentence(here(command, *more, flag, value, code=2).stderr)
+    assert flag.strip("-") in said and not list(tmp_path.iterdir())
+
+
+def running(flags, store, wanted: int) -> subprocess.Popen:
+    "A process of `bump profile` that has written `wanted` profiles."
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p = subprocess.Popen([sys.executable, "-m", "bump", *map(str, flags), "--output", str(store)], **quiet)
+    while p.poll() is None and (not store.exists() or store.read_bytes().count(b"\n") < wanted):
+        time.sleep(0.01)
+    return p
+
+
+def texts(path) -> dict:
+    return {r["user_id"]: r["profile"] for r in map(json.loads, path.read_text().splitlines())}
+
+
+def test_profile_survives_kill_9(here, small_log, tmp_path):
     whole, store = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    flags = ["profile", "--logs", world_log, "--hold_out", 1, "--max_new_tokens", 48, "--batch_size", 4]
-    bump(*flags, "--output", whole)
+    flags = ["profile", "--logs", small_log, "--hold_out", 1, "--max_new_tokens", 48, "--batch_size", 2]
+    here(*flags, "--output", whole)
     kills = 0
-    for wanted in (4, 20, 40):  # kill once so many lines are there
-        p = subprocess.Popen(
-            [sys.executable, "-m", "bump", *map(str, flags), "--output", str(store)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while p.poll() is None and (not store.exists() or store.read_bytes().count(b"\n") < wanted):
-            time.sleep(0.01)
+    for wanted in (2, 7, 13):  # kill once so many lines are there
+        p = running(flags, store, wanted)
         if p.poll() is None:
             p.send_signal(signal.SIGKILL)
             kills += 1
         p.wait()
     assert kills == 3
-    bump(*flags, "--output", store)
+    here(*flags, "--output", store)
+    assert store.read_text().count("\n") == 20 and texts(store) == texts(whole)
 
-    def texts(path):
-        return {r["user_id"]: r["profile"] for r in map(json.loads, path.read_text().splitlines())}
 
-    assert store.read_text().count("\n") == 60 and texts(store) == texts(whole)
+def test_a_second_process_is_kept_out_of_a_store(bump, small_log, tmp_path):
+    store = tmp_path / "profiles.jsonl"
+    flags = ["profile", "--logs", small_log, "--max_new_tokens", 16, "--batch_size", 1]
+    first = running(flags, store, 2)
+    assert first.poll() is None
+    first.send_signal(signal.SIGSTOP)
+    try:
+        before = store.read_bytes()
+        said = one_sentence(bump(*flags, "--output", store, code=2).stderr)
+        assert "another process is writing" in said and store.read_bytes() == before
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert first.wait() == 0
+    assert store.read_text().count("\n") == 20 == len(texts(store))
+
+
+def test_inspect_imports_nothing_heavy(small_log):
+    code = (
+        "import sys\nfrom bump.cli.main import main\nassert main(sys.argv[1:]) == 0\n"
+        "bad = {'torch', 'transformers', 'trl', 'datasets', 'scipy'} & set(sys.modules)\nassert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code, "inspect", "--logs", small_log], check=True)
 
 
 @pytest.mark.parametrize("name", ["movielens", "lamp/LaMP_7"])
-def test_real_logs_are_read(bump, name):
+def test_real_logs_are_read(here, name):
     if not (SHARED / name).exists():
         pytest.skip(f"{name} lies outside the repository (its licence does not allow it in) and is not on this machine")
-    out = bump("inspect", "--logs", SHARED / name).stdout
+    out = here("inspect", "--logs", SHARED / name).stdout
     assert ("490 users" if name == "movielens" else "998 users") in out and ("file order" in out) == (
         name != "movielens"
     )
 
 
-def test_every_language_model_judge_scores_a_store(bump, world_log, tmp_path):
-    store = tmp_path / "p.jsonl"
-    bump("profile", "--logs", world_log, "--hold_out", 1, "--max_new_tokens", 24, "--output", store)
-    for judge in ("likelihood", "yesno", "letters", "permutation"):
-        score = json.loads(bump("score", "--logs", world_log, "--profiles", store, "--judge", judge, "--json").stdout)
-        assert score["judge"] == f"{judge}:embedded" and score["n_users"] == 60 and score["judge_failed"] == 0
+@pytest.mark.parametrize("judge", ["likelihood", "yesno", "letters", "permutation"])
+def test_every_language_model_judge_scores_a_store(here, small_log, store, judge):
+    score = json.loads(here("score", "--logs", small_log, "--profiles", store, "--judge", judge, "--json").stdout)
+    assert score["judge"] == f"{judge}:embedded" and score["n_users"] == 20 and score["judge_failed"] == 0
+
+
+def test_a_wrong_judge_is_one_sentence(here, small_log, store):
     for wrong, words in (
         (["--judge", "gpt"], "a judge is bm25"),
         (["--judge", "letters:http://127.0.0.1:9/v1", "--judge_timeout", "2"], "answered none"),
     ):
-        assert words in one_sentence(bump("score", "--logs", world_log, "--profiles", store, *wrong, code=2).stderr)
-    assert "independent or blocks" in one_sentence(
-        bump("train", "--logs", world_log, "--output_dir", tmp_path / "run", "--pools", "x", code=2).stderr
-    )
+        assert words in one_sentence(here("score", "--logs", small_log, "--profiles", store, *wrong, code=2).stderr)
+
+
+def test_pools_of_another_kind_are_one_sentence(here, small_log, tmp_path):
+    flags = ["--logs", small_log, "--output_dir", tmp_path / "run", "--pools", "x"]
+    assert "independent or blocks" in one_sentence(here("train", *flags, code=2).stderr)

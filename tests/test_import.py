@@ -1,17 +1,30 @@
 "Importing the package is quick because it imports nothing heavy."
 
-import subprocess, sys
+import subprocess
+import sys
+
+import pytest
+
+QUICK = "bump bump.cli.main bump.cli.logs bump.cli.train bump.cli.profiles bump.cli.quickstart bump.cli.lamp".split()
+ALL = (
+    "interactions world prompts privacy models ndcg rankings encoders judges neighbours pools reward profiles store "
+    "intrinsic embedded training.fit lamp.training cli.main cli.logs cli.train cli.profiles cli.quickstart cli.lamp"
+).split()
+
+
+def imports(modules: list[str], bad: set[str]) -> None:
+    code = f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\n"
+    subprocess.run([sys.executable, "-c", code + f"bad = {bad} & set(sys.modules)\nassert not bad, bad"], check=True)
 
 
 def test_import_pulls_in_nothing_heavy():
-    code = "import sys, bump; bad = {'torch', 'transformers', 'trl', 'nbdev', 'fastcore', 'numpy'} & set(sys.modules); assert not bad, bad"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    imports(["bump"], {"torch", "transformers", "trl", "nbdev", "fastcore", "numpy"})
+
+
+@pytest.mark.parametrize("module", QUICK + ["bump.lamp.table"])
+def test_a_command_starts_without_anything_heavy(module):
+    imports([module], {"torch", "transformers", "trl", "datasets", "scipy", "nbdev", "fastcore"})
 
 
 def test_no_module_needs_nbdev_or_fastcore():
-    mods = "interactions world prompts models ndcg judges pools reward grpo profiles intrinsic cli".split()
-    code = (
-        "import sys, importlib; [importlib.import_module(f'bump.{m}') for m in %r]; bad = {'nbdev', 'fastcore', 'sentence_transformers', 'matplotlib'} & set(sys.modules); assert not bad, bad"
-        % (mods,)
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    imports([f"bump.{m}" for m in ALL], {"nbdev", "fastcore", "sentence_transformers", "matplotlib"})

@@ -1,11 +1,13 @@
 "Properties and oracles: NDCG against scikit-learn, logs and prompts against anything hypothesis comes up with."
 
-import csv, json
+import csv
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from bump.interactions import load_logs

@@ -1,6 +1,9 @@
 "The reward is the same on one process and on two, groups split over ranks included."
 
-import json, os, subprocess, sys
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -12,11 +15,14 @@ from bump.judges import LexicalJudge
 from bump.reward import BumpReward, RewardSettings
 from bump.world import WorldConfig, describe, make_world
 state, people = PartialState(), make_world(WorldConfig(n_users=10))
-rows = [(p.user_id, [p.history[-1].text], (describe(p.traits) + " ") * (g + 1) if g != 1 else describe(people[i - 1].traits)) for i, p in enumerate(people) for g in range(3)]
+def profile(i, g): # of the g-th rollout: longer and longer, and once somebody else's
+    return describe(people[i - 1].traits) if g == 1 else (describe(people[i].traits) + " ") * (g + 1)
+rows = [(p.user_id, [p.history[-1].text], profile(i, g)) for i, p in enumerate(people) for g in range(3)]
 share = len(rows) // state.num_processes # 15 rows a process on two: the sixth user's group is split
 mine, metrics = rows[state.process_index * share:(state.process_index + 1) * share], {}
 rewards = BumpReward(LexicalJudge(), RewardSettings(num_negatives=4, length_threshold=20, pools=sys.argv[2]))(
-    completions=[r[2] for r in mine], completion_ids=[r[2].split() for r in mine], user_id=[r[0] for r in mine], held_out=[r[1] for r in mine], log_metric=metrics.__setitem__)
+    completions=[r[2] for r in mine], completion_ids=[r[2].split() for r in mine], user_id=[r[0] for r in mine],
+    held_out=[r[1] for r in mine], log_metric=metrics.__setitem__)
 everyone = gather_object(rewards)
 if state.is_main_process: json.dump(dict(rewards=everyone, metrics=metrics), open(sys.argv[1], "w"))
 """

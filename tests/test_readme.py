@@ -1,6 +1,7 @@
 "README.md is the index page."
 
-import subprocess, sys
+import subprocess
+import sys
 
 from conftest import ROOT
 

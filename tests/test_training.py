@@ -1,10 +1,16 @@
-"Training that can be trusted: killed and resumed, interrupted, on two processes, stopped by an alarm, and every recipe."
+"""Training that can be trusted:
 
-import json, os, signal, subprocess, sys, time
+killed and resumed, interrupted, on two processes, stopped by an alarm, and every recipe."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
-
 from conftest import ROOT
 from test_cli import one_sentence
 
@@ -72,7 +78,10 @@ def small_log(tmp_path_factory):
 
 
 def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
-    "Three batches an epoch, two updates each: killed in a cycle of the first epoch, in the second epoch, and interrupted by Ctrl-C; the full experiment is benchmarks/resume.py."
+    """Three batches an epoch, two updates each:
+
+    killed in a cycle of the first epoch, in the second epoch, and interrupted by Ctrl-C; the full experiment is
+    benchmarks/resume.py."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(small_log, whole, *CYCLES))
     p = start(small_log, killed, *CYCLES)
@@ -106,9 +115,11 @@ from bump.training.fit import fit, prepare
 from bump.interactions import load_logs
 class Dump(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
-        if state.is_world_process_zero: rows.append([(x.user_id, x.held_out, x.profile, x.n_tokens, r) for x, p, r in reward.last])
+        if state.is_world_process_zero:
+            rows.append([(x.user_id, x.held_out, x.profile, x.n_tokens, r) for x, p, r in reward.last])
 rows, out, log = [], sys.argv[1], sys.argv[2]
-config = BumpConfig(output_dir=out, judge="likelihood", users_per_step=9, num_generations=2, max_prompt_tokens=256, max_completion_length=16, length_threshold=12, max_steps=3, use_cpu=True)
+config = BumpConfig(output_dir=out, judge="likelihood", users_per_step=9, num_generations=2, max_prompt_tokens=256,
+    max_completion_length=16, length_threshold=12, max_steps=3, use_cpu=True)
 setup = prepare(load_logs(log).users, "embedded", config)
 reward = setup.reward()
 setup.reward = lambda: reward
@@ -118,7 +129,9 @@ if config.process_index == 0: json.dump(rows, open(out + ".json", "w"))
 
 
 def test_rewards_of_two_training_processes_are_those_of_one(small_log, tmp_path):
-    "Each of the two has nine rollouts of a step, so the fifth user's group is split; one process scores the same profiles again."
+    """Each of the two has nine rollouts of a step, so the fifth user's group is split;
+
+    one process scores the same profiles again."""
     from bump.judges import make_judge
     from bump.reward import Batch, RewardSettings, score_batch, total_reward
 

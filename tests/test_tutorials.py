@@ -1,9 +1,10 @@
 "Commands that are shown and can't be run here: at least every flag exists, and every file."
 
-import json, re, shlex
+import json
+import re
+import shlex
 
 import pytest
-
 from conftest import ROOT
 
 PAGE = ROOT / "nbs" / "tutorials" / "reproducing_the_paper.ipynb"
@@ -19,14 +20,17 @@ COMMANDS = [line[line.index("bump ") :] for line in CODE if re.match(r"(bump |ac
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_flags_exist(command, monkeypatch):
-    from bump import cli, lamp_cli
-    from bump.training.config import BumpConfig
+    from bump.cli import lamp as lamp_cli
+    from bump.cli.profiles import ProfileFlags
+    from bump.cli.train import TrainFlags
+    from bump.flags import parse
     from bump.lamp.training import BackboneConfig
+    from bump.training.config import BumpConfig
 
     monkeypatch.chdir(ROOT)
     known = {
-        "train": (cli.TrainFlags, BumpConfig),
-        "profile": (cli.ProfileFlags,),
+        "train": (TrainFlags, BumpConfig),
+        "profile": (ProfileFlags,),
         "lamp download": (lamp_cli.DownloadFlags,),
         "lamp logs": (lamp_cli.LogsFlags,),
         "lamp labelled": (lamp_cli.LabelledFlags, BumpConfig),
@@ -37,7 +41,7 @@ def test_flags_exist(command, monkeypatch):
     words = shlex.split(command.replace("$t", "3").replace("$m", "bump").replace("$B", "vllm:x"))[1:]
     name = " ".join(words[:2]) if words[0] == "lamp" else words[0]
     flags = [w for w in words[len(name.split()) :] if not w.startswith("runs/eval/*")]
-    cli.parse(flags, *known[name])
+    parse(flags, *known[name])
 
 
 def test_the_page_is_read():

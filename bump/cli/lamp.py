@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..errors import BumpError
+from ..errors import BumpError, check_at_least
+from ..files import JobFolder, drop_cut_line, locked
 from ..flags import flag, parse
 
 # %% auto #0
 __all__ = ['LAMP_COMMANDS', 'TaskFlags', 'BackboneFlags', 'DownloadFlags', 'download_command', 'LogsFlags', 'logs_command',
-           'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command', 'alone',
-           'TableFlags', 'table_command', 'lamp_command']
+           'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command', 'TableFlags',
+           'table_command', 'lamp_command']
 
 # %% ../../nbs/14e_cli_lamp.ipynb #648d61b0
 @dataclass
@@ -113,7 +112,8 @@ def logs_command(argv: list[str]) -> None:
     from bump.lamp.splits import training_logs
 
     print(
-        f"{flags.output}: {training_logs(flags.data, task, flags.output)}\ntrain on it: bump train --logs {flags.output} --users all --output_dir RUN"
+        f"{flags.output}: {training_logs(flags.data, task, flags.output)}\ntrain on it: bump train --logs "
+        f"{flags.output} --users all --output_dir RUN"
     )
 
 # %% ../../nbs/14e_cli_lamp.ipynb #a655e63f
@@ -143,7 +143,8 @@ def labelled_command(argv: list[str]) -> None:
     )
     if config.process_index == 0:
         print(
-            f"{folder}: trained on {len(questions):,} questions; evaluate with it: bump lamp eval --task {flags.task} --data {flags.data} --method labelled --writer {folder} --output_dir OUT"
+            f"{folder}: trained on {len(questions):,} questions; evaluate with it: bump lamp eval --task "
+            f"{flags.task} --data {flags.data} --method labelled --writer {folder} --output_dir OUT"
         )
 
 # %% ../../nbs/14e_cli_lamp.ipynb #00cb81c0
@@ -181,7 +182,8 @@ def sft_command(argv: list[str]) -> None:
     )
     if config.process_index == 0:
         print(
-            f'{folder}: evaluate with it: bump lamp eval --task {flags.task} --data {flags.data} --method {flags.method.split(",")[0]} --backbone {folder} --name "{flags.method}, SFT" --output_dir OUT'
+            f"{folder}: evaluate with it: bump lamp eval --task {flags.task} --data {flags.data} --method "
+            f'{flags.method.split(",")[0]} --backbone {folder} --name "{flags.method}, SFT" --output_dir OUT'
         )
 
 # %% ../../nbs/14e_cli_lamp.ipynb #d3329448
@@ -190,15 +192,16 @@ class EvalFlags(BackboneFlags, TaskFlags):
     split: str = flag("dev", "train, dev or test (whose answers are not public).")
     method: str = flag(
         "none",
-        "none, copy, recent:K, bm25:K, a profile (zero_shot, bump, bump_plus, labelled, api, shuffled), or both, like bump+bm25:4.",
+        (
+            "none, copy, recent:K, bm25:K, a profile (zero_shot, bump, bump_plus, labelled, api, shuffled), or both, "
+            "like bump+bm25:4."
+        ),
     )
     name: str | None = flag(None, "What tables call this run; default: the method.")
     profiles: str | None = flag(
         None, "A store of profiles by question id; default: written by --writer into output_dir."
     )
-    writer: str | None = flag(
-        None, "The writer of profiles, named like the backbone; default for zero_shot: embedded."
-    )
+    writer: str | None = flag(None, "The writer of profiles, named like the backbone; default for zero_shot: embedded.")
     max_prompt_tokens: int = flag(1024, "Token budget of the writer's prompt; the oldest records are dropped first.")
     max_new_tokens: int = flag(256, "Longest profile in tokens.")
     output_dir: str | None = flag(None, "Folder of the run: predictions.jsonl, scores.json, and what the run was.")
@@ -219,9 +222,11 @@ def eval_command(argv: list[str]) -> None:
     questions = Questions(flags.data, task, flags.split, flags.limit)
     if flags.split != "test" and None in questions.golds.values():
         raise BumpError(
-            f"{questions.path.with_name(f'{flags.split}_outputs.json')}: the right answers of {flags.split} are public and belong here; download them."
+            f"{questions.path.with_name(f'{flags.split}_outputs.json')}: the right answers of {flags.split} are "
+            "public and belong here; download them."
         )
-    with alone(flags.output_dir):
+    Path(flags.output_dir).mkdir(parents=True, exist_ok=True)
+    with locked(flags.output_dir):
         _evaluate(flags, task, method, settings, questions)
 
 # %% ../../nbs/14e_cli_lamp.ipynb #b04d1dd1
@@ -246,7 +251,10 @@ def _evaluate(flags: EvalFlags, task, method, settings, questions) -> None:
     )
     if result["records_a_prompt"] < method.k:
         print(
-            f"{result['records_a_prompt']:.1f} records a prompt, not {method.k}: people have no more, or no more fit into --backbone_prompt_tokens",
+            (
+                f"{result['records_a_prompt']:.1f} records a prompt, not {method.k}: users have no more, or no more "
+                "fit into --backbone_prompt_tokens"
+            ),
             file=sys.stderr,
         )
     print(
@@ -264,33 +272,30 @@ def _look_ahead(flags: EvalFlags, task, method) -> None:  # what would fail afte
             flags.writer = flags.writer or "embedded"
         if not flags.writer:
             raise BumpError(
-                f"Whose profiles? Name a writer with --writer, or give a store with --profiles, for the method {flags.method!r}."
+                "Whose profiles? Name a writer with --writer, or give a store with --profiles, for the method "
+                f"{flags.method!r}."
             )
         flags.check_engine(flags.writer)
     if flags.method != "copy":
         flags.check_engine(flags.backbone)
-    for name, least in (("batch_size", 1), ("max_prompt_tokens", 1), ("max_new_tokens", 1), ("seed", 0)):
-        if getattr(flags, name) < least:
-            raise BumpError(f"{name} is at least {least}, not {getattr(flags, name)}.")
-    run, now = (
-        Path(flags.output_dir, "run.json"),
-        dict(task=task.name, split=flags.split, method=flags.method, name=flags.name or flags.method),
-    )
-    from bump.lamp.runs import read_run
+    sizes = ("batch_size", "max_prompt_tokens", "max_new_tokens")
+    check_at_least(1, **{name: getattr(flags, name) for name in sizes})
+    check_at_least(0, seed=flags.seed)
+    job = dict(task=task.name, split=flags.split, method=flags.method, name=flags.name or flags.method)
+    folder = JobFolder(Path(flags.output_dir), job)
+    if folder.begun:
+        from bump.lamp.runs import read_run
 
-    was = read_run(run) if run.exists() else now
-    differs = next((k for k, v in now.items() if was.get(k) != v), None)
-    if differs:
-        raise BumpError(
-            f"{flags.output_dir} holds a run with {differs}={was.get(differs)!r}, now it is {now[differs]!r}; choose another output_dir."
-        )
+        read_run(folder.file)
+    folder.check()
+
 
 # %% ../../nbs/14e_cli_lamp.ipynb #9c3170e7
 def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]:  # and who wrote them
     from bump.store import read_store
 
     store = Path(flags.profiles or Path(flags.output_dir, "profiles.jsonl"))
-    blank = {q.id: "" for q in questions if not q.records}  # nobody can describe a person without records
+    blank = {q.id: "" for q in questions if not q.records}  # nobody can describe a user without records
     if not flags.profiles:
         _write_profiles(flags, questions, store, [i for i in questions.golds if i not in blank])
     written = read_store(store) if flags.profiles or store.exists() else {}
@@ -301,10 +306,8 @@ def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]:  # and
 # %% ../../nbs/14e_cli_lamp.ipynb #dec67956
 def _write_profiles(
     flags: EvalFlags, questions, store: Path, ids: list[str], chunk: int = 5000
-) -> None:  # people are read from disk in chunks
-    import gc, torch
-    from bump.files import drop_cut_line
-    from bump.store import read_store, write_store
+) -> None:  # users are read from disk in chunks
+    from bump.store import write_store
 
     if store.exists():
         drop_cut_line(store)
@@ -323,14 +326,30 @@ def _write_profiles(
             max_new_tokens=flags.max_new_tokens,
             batch_size=flags.batch_size,
         )
+    _check_written(flags, store, ids)
+    del writer
+    _free_memory()
+
+
+# %% ../../nbs/14e_cli_lamp.ipynb #8f0e350b
+def _check_written(flags: EvalFlags, store: Path, ids: list[str]) -> None:
+    from bump.store import read_store
+
     written = read_store(store) if ids else {}
     missing = [i for i in ids if i not in written]
     if missing:
         raise BumpError(
-            f"{flags.writer} wrote no profile for {len(missing):,} users (the first is {missing[0]!r}); run the same command again to ask for these once more."
+            f"{flags.writer} wrote no profile for {len(missing):,} users (the first is {missing[0]!r}); run the "
+            "same command again to ask for these once more."
         )
-    del writer
-    gc.collect()  # the backbone may need the same GPU
+
+
+def _free_memory() -> None:  # the backbone may need the same GPU
+    import gc
+
+    import torch
+
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -354,25 +373,6 @@ def _is_whole(flags: EvalFlags, store: Path, ids: list[str]) -> bool:  # by this
     written = read_store(store)
     return all(i in written and all(getattr(written[i], k) == v for k, v in same.items()) for i in ids)
 
-# %% ../../nbs/14e_cli_lamp.ipynb #a4db6e1e
-@contextmanager
-def alone(folder: str | Path) -> Iterator[None]:
-    "Keep other processes out of a folder. Raises `BumpError` where one is in it."
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return  # Windows
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder, ".lock"), "w") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BumpError(
-                f"{folder}: another process is writing into it; wait for it, or choose another output_dir."
-            ) from None
-        yield
-
 # %% ../../nbs/14e_cli_lamp.ipynb #919d6bc4
 @dataclass
 class TableFlags:
@@ -384,13 +384,15 @@ class TableFlags:
 def table_command(argv: list[str]) -> None:
     "Put runs side by side."
     n = next((i for i, a in enumerate(argv) if a.startswith("-")), len(argv))
+    from bump.lamp.table import lamp_table, markdown_table, plot_gains, read_scores, show_table, table_json
+
+    for folder in argv[:n]:  # a wrong path is answered at once: reading flags takes seconds
+        read_scores(folder)
     (flags,) = parse(argv[n:], TableFlags)
     if not argv[:n]:
         raise BumpError("Which runs? Give their folders: `bump lamp table OUT1 OUT2 …`.")
     if flags.output and Path(flags.output).suffix not in (".md", ".json"):
         raise BumpError(f"A table is written as .md or .json, not as {flags.output!r}.")
-    from bump.lamp.table import lamp_table, markdown_table, plot_gains, show_table, table_json
-
     table = lamp_table(argv[:n], flags.against)
     show_table(table, flags.against)
     if flags.output:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..errors import BumpError
+from ..errors import BumpError, check_whole
 from ..flags import flag, parse
 from ..interactions import Fields, Logs, load_logs
 
@@ -29,7 +29,10 @@ class LogFlags:
     time_field: str = flag("time", "Name of the time column.")
     scrub: bool = flag(
         False,
-        "Replace e-mail and web addresses, handles, phone numbers and user ids (those of letters, digits, - and _) in all records.",
+        (
+            "Replace e-mail and web addresses, handles, phone numbers and user ids (those of letters, digits, - and "
+            "_) in all records."
+        ),
     )
 
     def read(self, hold_out: int) -> Logs:
@@ -62,7 +65,7 @@ class InspectFlags(LogFlags):
 # %% ../../nbs/14a_cli_logs.ipynb #0b212448
 def inspect(argv: list[str]) -> None:
     "Read a log and say what is in it and what was left out."
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     (flags,) = parse(argv, InspectFlags)
     logs = flags.read(flags.hold_out)
@@ -71,9 +74,7 @@ def inspect(argv: list[str]) -> None:
     print(f"records a user: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}")
     times = [i.time for u in logs.users for i in u.visible + u.held_out if i.time is not None]
     if times:
-        print(
-            "time: {} to {}".format(*(datetime.fromtimestamp(t, timezone.utc).date() for t in (min(times), max(times))))
-        )
+        print("time: {} to {}".format(*(datetime.fromtimestamp(t, UTC).date() for t in (min(times), max(times)))))
     else:
         print("time: none in this log, so the order of the file counts as the order of time")
     print("users by part: " + ", ".join(f"{part} {len(logs.part(part))}" for part in ("train", "validation", "test")))
@@ -89,6 +90,9 @@ class AuditFlags(LogFlags):
     profiles: str | None = flag(None, "The store that `bump profile` wrote.")
     show: int = flag(20, "How many findings to print.")
 
+    def __post_init__(self):
+        check_whole(0, show=self.show)
+
 # %% ../../nbs/14a_cli_logs.ipynb #8f66318b
 def audit_command(argv: list[str]) -> int:  # exit code: 1 if there are findings
     "Look for identifiers and copied text in profiles."
@@ -97,6 +101,7 @@ def audit_command(argv: list[str]) -> int:  # exit code: 1 if there are findings
         raise BumpError("Which profiles? Give the store with --profiles.")
     users = flags.read(hold_out=0).users
     from collections import Counter
+
     from bump.privacy import audit
     from bump.store import read_store
 
@@ -104,7 +109,8 @@ def audit_command(argv: list[str]) -> int:  # exit code: 1 if there are findings
     strangers = store.keys() - {u.user_id for u in users}
     if strangers:
         raise BumpError(
-            f"{flags.profiles}: user {min(strangers)!r} is not in {flags.logs}; give the log that the profiles were written from."
+            f"{flags.profiles}: user {min(strangers)!r} is not in {flags.logs}; give the log that the profiles "
+            "were written from."
         )
     found = audit(users, {u: p.profile for u, p in store.items()})
     for f in found[: flags.show]:

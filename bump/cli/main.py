@@ -14,7 +14,7 @@ from importlib import import_module
 from ..errors import BumpError
 
 # %% auto #0
-__all__ = ['COMMANDS', 'usage', 'run_command', 'main']
+__all__ = ['COMMANDS', 'INTERRUPTED', 'usage', 'run_command', 'main']
 
 # %% ../../nbs/14_cli_main.ipynb #2ecc65d5
 COMMANDS = {  # name → module, function, what it does
@@ -43,7 +43,7 @@ def run_command(name: str, argv: list[str]) -> int:  # exit code
 
 # %% ../../nbs/14_cli_main.ipynb #c587ec57
 def main(argv: list[str] | None = None) -> int:  # exit code
-    "Run one command."
+    "Run one command; what a user can get wrong ends in one sentence and exit code 2, an interruption in 130."
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
@@ -59,18 +59,22 @@ def main(argv: list[str] | None = None) -> int:  # exit code
     except (BumpError, OSError) as e:
         if debug:
             raise
-        if os.environ.get("RANK", "0") == "0":
-            print(f"bump: {e}", file=sys.stderr)
-        return 2
+        return _say(e, 2)
     except KeyboardInterrupt as e:
-        if os.environ.get("RANK", "0") == "0":
-            print(
-                f"bump: {e}"
-                if str(e)
-                else "bump: interrupted; what was finished is kept. `bump profile` and `bump embedded build` continue when started again, `bump train` with --resume_from_checkpoint true.",
-                file=sys.stderr,
-            )
-        return 130
+        return _say(str(e) or INTERRUPTED, 130)
+
+
+INTERRUPTED = (
+    "interrupted; what was finished is kept. `bump profile` and `bump embedded build` continue "
+    "when started again, `bump train` with --resume_from_checkpoint true."
+)
+
+
+def _say(message: object, code: int) -> int:
+    "Print a message, once on several GPUs, and return the exit code."
+    if os.environ.get("RANK", "0") == "0":
+        print(f"bump: {message}", file=sys.stderr)
+    return code
 
 # %% ../../nbs/14_cli_main.ipynb #d9f2903f
 def _quiet() -> None:

@@ -6,34 +6,66 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from .logs import LogFlags, choose_users
-from ..errors import BumpError
+from ..errors import BumpError, check_at_least, check_whole
+from ..files import read_facts
 from ..flags import flag, parse
 from ..judges import JudgeFlags
+from ..pools import PoolSettings
+from .logs import LogFlags, choose_users
 
 # %% auto #0
-__all__ = ['ProfileFlags', 'profile_command', 'ScoreFlags', 'score_command']
+__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ScoreFlags', 'score_command']
 
 # %% ../../nbs/14c_cli_profiles.ipynb #75c77f33
 @dataclass
 class ProfileFlags(LogFlags):
     model: str = flag(
         "embedded",
-        "The writer: a run folder, a model folder, a hub id, an adapter, embedded, vllm:MODEL or http://host:port/v1#model.",
+        "The writer: a run folder, a model folder, a hub id, an adapter, embedded, vllm:MODEL or "
+        "http://host:port/v1#model.",
     )
     tokenizer: str | None = flag(
         None, "For a writer behind a server: the model whose tokenizer counts the tokens of a prompt."
     )
     output: str | None = flag(None, "The store to write, a JSONL file; an unfinished one is continued.")
     users: str = flag("all", "Whose profiles: all, train, validation or test.")
-    hold_out: int = flag(0, "P: newest records that the writer must not read (needed to score the profiles later).")
-    max_prompt_tokens: int = flag(1024, "Token budget of the prompt; the oldest records are dropped first.")
-    max_new_tokens: int = flag(256, "Longest profile in tokens.")
+    hold_out: int | None = flag(
+        None,
+        "P: newest records that the writer must not read (needed to score the profiles later); default: what the "
+        "run hid, else 0.",
+    )
+    max_prompt_tokens: int | None = flag(
+        None, "Token budget of the prompt; the oldest records are dropped first; default: the run's, else 1024."
+    )
+    max_new_tokens: int | None = flag(None, "Longest profile in tokens; default: the run's, else 256.")
     temperature: float = flag(0.0, "Sampling temperature; 0 is greedy.")
     seed: int = flag(0, "Seed of the sampling, together with the user.")
     batch_size: int = flag(32, "Profiles written at once.")
+
+    def __post_init__(self):
+        check_whole(0, hold_out=self.hold_out, seed=self.seed)
+        check_whole(1, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens)
+        check_whole(1, batch_size=self.batch_size)
+        check_at_least(0, temperature=self.temperature)
+
+    def settled(self) -> ProfileFlags:
+        "With the run's settings, or else ours, where no flag was given."
+        settings = dict(hold_out=0, max_prompt_tokens=1024, max_new_tokens=256) | run_settings(self.model)
+        return replace(self, **{k: v for k, v in settings.items() if getattr(self, k) is None})
+
+# %% ../../nbs/14c_cli_profiles.ipynb #52310938
+def run_settings(model: str) -> dict[str, int]:
+    "How the policy of a run folder was trained to write; nothing for other models."
+    path = Path(model.removeprefix("vllm:"), "bump_config.json")
+    if not path.is_file():
+        return {}
+    config = read_facts(path)
+    hidden = "positive_window" if config.get("positives") == "hardest_of_window" else "hold_out"
+    names = dict(hold_out=hidden, max_prompt_tokens="max_prompt_tokens", max_new_tokens="max_completion_length")
+    return {flag: config[name] for flag, name in names.items() if config.get(name) is not None}
 
 # %% ../../nbs/14c_cli_profiles.ipynb #78547e4c
 def profile_command(argv: list[str]) -> None:
@@ -41,52 +73,50 @@ def profile_command(argv: list[str]) -> None:
     (flags,) = parse(argv, ProfileFlags)
     if not flags.output:
         raise BumpError("Where to? Give a file for the profiles with --output.")
+    flags = flags.settled()
+    settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
     users = choose_users(flags.read(flags.hold_out), flags.users)
-    from bump.engines.base import EngineSettings
-    from bump.engines.make import make_engine
-    from bump.models import load_tokenizer, model_folder
+    print("writing with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     from bump.store import read_store, write_store
 
-    writer = make_engine(
-        flags.model, EngineSettings(gpu_memory=0.9, max_model_len=flags.max_prompt_tokens + flags.max_new_tokens)
-    )
-    if writer.tokenizer is None and flags.tokenizer:
-        writer.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
-    written = write_store(
-        users,
-        writer,
-        flags.output,
-        flags.hold_out,
-        flags.max_prompt_tokens,
-        flags.max_new_tokens,
-        flags.batch_size,
-        flags.temperature,
-        flags.seed,
-    )
+    more = dict(batch_size=flags.batch_size, temperature=flags.temperature, seed=flags.seed)
+    written = write_store(users, _load_writer(flags), flags.output, **settings, **more)
     done = read_store(flags.output).keys() & {u.user_id for u in users}
     if len(done) < len(users):
         raise BumpError(
-            f"{flags.output}: {len(users) - len(done):,} of {len(users):,} profiles are missing, since the server failed on them; run the same command again to write those."
+            f"{flags.output}: {len(users) - len(done):,} of {len(users):,} profiles are missing, since the server "
+            "failed on them; run the same command again to write those."
         )
     print(f"{flags.output}: {len(users):,} profiles, {written:,} written now")
 
+
+def _load_writer(flags: ProfileFlags):
+    from bump.engines.base import EngineSettings
+    from bump.engines.make import make_engine
+    from bump.models import load_tokenizer, model_folder
+
+    longest = flags.max_prompt_tokens + flags.max_new_tokens
+    writer = make_engine(flags.model, EngineSettings(gpu_memory=0.9, max_model_len=longest))
+    if writer.tokenizer is None and flags.tokenizer:
+        writer.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
+    return writer
+
 # %% ../../nbs/14c_cli_profiles.ipynb #e1734a3b
 @dataclass
-class ScoreFlags(JudgeFlags, LogFlags):
+class ScoreFlags(JudgeFlags, PoolSettings, LogFlags):
     profiles: str | None = flag(None, "The store that `bump profile` wrote.")
     users: str = flag("all", "Which users to score: all, train, validation or test.")
     hold_out: int = flag(1, "P: held-out records of each user.")
-    num_negatives: int = flag(8, "K: competitors in one ranking.")
-    num_shuffles: int = flag(2, "M: shuffles of each candidate list.")
-    negatives: str = flag(
-        "random", "Competing profiles: of random users, or hard: of those with the most similar visible histories."
-    )
     encoder: str = flag(
         "auto",
         "Frozen encoder for hard negatives: embed[:MODEL], bm25, or auto: BGE where it can be loaded, else bm25.",
     )
-    seed: int = flag(0, "Seed of pools and intervals.")
     json: bool = flag(False, "Print JSON instead of a table.")
+
+    def __post_init__(self):
+        PoolSettings.__post_init__(self)
+        if self.hold_out < 1:
+            raise BumpError("Scoring needs held-out records; --hold_out must be at least 1.")
 
 # %% ../../nbs/14c_cli_profiles.ipynb #e5219435
 def score_command(argv: list[str]) -> None:
@@ -94,24 +124,13 @@ def score_command(argv: list[str]) -> None:
     (flags,) = parse(argv, ScoreFlags)
     if not flags.profiles:
         raise BumpError("Which profiles? Give the store with --profiles.")
-    if flags.hold_out < 1:
-        raise BumpError("Scoring needs held-out records; --hold_out must be at least 1.")
     users = choose_users(flags.read(flags.hold_out), flags.users)
     from bump.intrinsic import check_profiles, score, show_score
     from bump.store import read_store
 
     store = read_store(flags.profiles)
     check_profiles(users, store)
-    result = score(
-        users,
-        store,
-        flags.load_judge(),
-        flags.num_negatives,
-        flags.num_shuffles,
-        flags.seed,
-        flags.negatives,
-        flags.encoder,
-    )
+    result = score(users, store, flags.load_judge(), flags, flags.encoder)
     if flags.json:
         print(json.dumps(result.to_dict(), indent=1))
     else:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BumpError
+from ..errors import BumpError, check_whole
 from ..flags import flag, parse
 from ..interactions import load_logs
 
@@ -23,8 +23,12 @@ class QuickstartFlags:
         None, "Folder for world, run and profiles; default runs/quickstart, or the next free number."
     )
     max_steps: int = flag(28, "GRPO steps.")
-    n_users: int = flag(1500, "People in the world; a fifth of them is kept for the comparison.")
+    n_users: int = flag(1500, "Users in the world; a fifth of them is kept for the comparison.")
     seed: int = flag(0, "Seed of the world and of training.")
+
+    def __post_init__(self):
+        check_whole(0, seed=self.seed)
+        check_whole(1, max_steps=self.max_steps, n_users=self.n_users)
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #09a149d0
 def free_folder(base: str) -> Path:
@@ -34,37 +38,37 @@ def free_folder(base: str) -> Path:
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #10a805cf
 def quickstart(argv: list[str]) -> None:
-    "Make a world, train on it, and compare profiles before and after for people never trained on."
+    "Make a world, train on it, and compare profiles before and after for users never trained on."
     (flags,) = parse(argv, QuickstartFlags)
     started = time.monotonic()
+    from bump.judges import make_judge
     from bump.training.fit import train
     from bump.training.runs import last_reward
-    from bump.judges import make_judge
-    from bump.world import WorldConfig, make_world, save_world
 
     folder = Path(flags.output_dir) if flags.output_dir else free_folder("runs/quickstart")
     if folder.exists() and any(folder.iterdir()):
         raise BumpError(f"{folder} is not empty; choose another --output_dir.")
-    people = {p.user_id: p for p in make_world(WorldConfig(n_users=flags.n_users, seed=flags.seed))}
-    logs = load_logs(save_world(list(people.values()), folder / "world"))
-    unseen = logs.part("validation") + logs.part("test")
+    logs, traits = _world(folder, flags)
+    unseen, judges = logs.part("validation") + logs.part("test"), [make_judge("likelihood"), make_judge("bm25")]
     print(f"a synthetic world of {logs.summary()}; {len(unseen)} of them are never trained on")
-    judges = [make_judge("likelihood"), make_judge("bm25")]
     before = _write_and_score(unseen, "embedded", folder / "before.jsonl", judges, flags.seed)
     config = quick_config(folder / "run", flags.max_steps, flags.seed)
     print(
-        f"training on {len(logs.part('train')):,} people, {config.users_per_step} a step, {config.num_generations} profiles each, judge {config.judge}"
+        f"training on {len(logs.part('train')):,} users, {config.users_per_step} a step, "
+        f"{config.num_generations} profiles each, judge {config.judge}"
     )
     print(last_reward(train(logs.part("train"), "embedded", config, judges[0])))
-    _compare(
-        unseen,
-        people,
-        before,
-        _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed),
-        judges,
-        config.length_threshold,
-    )
+    after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed)
+    _compare(unseen, traits, before, after, judges, config.length_threshold)
     print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
+
+
+def _world(folder: Path, flags: QuickstartFlags):
+    "A world in `folder` as a log, and the true traits of its users."
+    from bump.world import WorldConfig, make_world, save_world
+
+    population = make_world(WorldConfig(n_users=flags.n_users, seed=flags.seed))
+    return load_logs(save_world(population, folder / "world")), {p.user_id: p.traits for p in population}
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #4ade1d3e
 def quick_config(output_dir: Path, max_steps: int, seed: int):
@@ -87,8 +91,8 @@ def quick_config(output_dir: Path, max_steps: int, seed: int):
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c342a5ac
 def _write_and_score(users, model: str, store: Path, judges: list, seed: int):
-    from bump.intrinsic import score
     from bump.engines.make import make_engine
+    from bump.intrinsic import score
     from bump.store import read_store, write_store
 
     write_store(
@@ -106,54 +110,70 @@ def _write_and_score(users, model: str, store: Path, judges: list, seed: int):
     return profiles, [score(users, profiles, judge) for judge in judges]
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c4d37637
-def _compare(users, people, before, after, judges, threshold: int) -> None:
-    from bump.statistics import bootstrap_mean, metric_table, plain_console
-    from bump.world import describe, named_traits
+@dataclass
+class _Side:
+    "The profiles of one writer and their scores, beside the truth."
 
-    (old, old_scores), (new, new_scores) = before, after
+    profiles: dict
+    scores: list  # of each judge
+    traits: dict
 
-    def named(profiles, u):
-        return len(named_traits(profiles[u.user_id].profile, people[u.user_id].traits))
+    def named(self, user_id: str) -> int:
+        "How many of a user's traits the profile names."
+        from bump.world import named_traits
 
-    def one_line(profiles, u):
-        return " ".join(profiles[u.user_id].profile.split())
+        return len(named_traits(self.profiles[user_id].profile, self.traits[user_id]))
 
-    def arm(profiles, s):
-        return {
-            **s.arms["profiles"],
-            "traits named of 8": bootstrap_mean([named(profiles, u) for u in users]),
-            "tokens": s.tokens,
-        }
+    def row(self, users) -> dict:
+        from bump.statistics import bootstrap_mean
 
-    controls = {
-        name.replace("stranger", "other user's"): new_scores[0].arms[name]
-        for name in ("stranger", "raw_records", "empty")
-    }
+        named = bootstrap_mean([self.named(u.user_id) for u in users])
+        return {**self.scores[0].arms["profiles"], "traits named of 8": named, "tokens": self.scores[0].tokens}
+
+    def line(self, user_id: str, of: int) -> str:
+        return f"({self.named(user_id)} of {of})  {' '.join(self.profiles[user_id].profile.split())}"
+
+# %% ../../nbs/14d_cli_quickstart.ipynb #3f1518e2
+def _compare(users, traits: dict, before, after, judges, threshold: int) -> None:
+    from bump.statistics import plain_console
+
+    old, new = _Side(*before, traits), _Side(*after, traits)
     console = plain_console()
-    console.print(
-        metric_table(
-            f"{len(users)} people never trained on, judge {judges[0].name}, pools of 1 + 8, sampled profiles; mean [95% interval]",
-            {
-                "warm start": arm(old, old_scores[0]),
-                "trained": arm(new, new_scores[0]),
-                **controls,
-                "chance": new_scores[0].chance,
-            },
-        )
-    )
-    for judge, a, b in zip(judges, old_scores, new_scores):
-        gain = bootstrap_mean([b.sums[u.user_id] - a.sums[u.user_id] for u in users])
-        console.print(
-            f"trained − warm start, sum, paired by person, judge {judge.name}: {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-        )
-    console.print(f"mean tokens a profile {new_scores[0].tokens}, threshold of the length penalty {threshold}")
+    console.print(_table(users, old, new, judges[0].name))
+    for judge, a, b in zip(judges, old.scores, new.scores, strict=True):
+        console.print(_gain(users, judge.name, a, b))
+    console.print(f"mean tokens a profile {new.scores[0].tokens}, threshold of the length penalty {threshold}")
     for u in users[:3]:
-        traits = people[u.user_id].traits
-        console.print(
-            f"\n{u.user_id}\n  truth          {describe(traits)}\n  before ({named(old, u)} of {len(traits.things()) + 2})  {one_line(old, u)}\n  after  ({named(new, u)} of {len(traits.things()) + 2})  {one_line(new, u)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(_example(u.user_id, traits[u.user_id], old, new), markup=False, soft_wrap=True)
+
+
+def _table(users, old: _Side, new: _Side, judge: str):
+    from bump.statistics import metric_table
+
+    score = new.scores[0]
+    title = f"{len(users)} users never trained on, judge {judge}, pools of 1 + 8, sampled profiles; mean [95% interval]"
+    names = dict(stranger="other user's", raw_records="raw_records", empty="empty")
+    controls = {name: score.arms[arm] for arm, name in names.items()}
+    sides = {"warm start": old.row(users), "trained": new.row(users)}
+    return metric_table(title, {**sides, **controls, "chance": score.chance})
+
+
+def _gain(users, judge: str, a, b) -> str:
+    from bump.statistics import bootstrap_mean
+
+    gain = bootstrap_mean([b.sums[u.user_id] - a.sums[u.user_id] for u in users])
+    interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return f"trained − warm start, sum, paired by user, judge {judge}: {interval}"
+
+
+def _example(user_id: str, traits, old: _Side, new: _Side) -> str:
+    from bump.world import describe
+
+    n = len(traits.things()) + 2
+    return (
+        f"\n{user_id}\n  truth          {describe(traits)}\n"
+        f"  before {old.line(user_id, n)}\n  after  {new.line(user_id, n)}"
+    )
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #0028ff8f
 @dataclass
@@ -163,6 +183,10 @@ class EmbeddedFlags:
     )
     steps: int | None = flag(None, "Training steps; default: those of the shipped model.")
     seed: int | None = flag(None, "Seed; default: that of the shipped model.")
+
+    def __post_init__(self):
+        check_whole(1, steps=self.steps)
+        check_whole(0, seed=self.seed)
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #a99be340
 def embedded_command(argv: list[str]) -> None:

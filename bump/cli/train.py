@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .logs import LogFlags, choose_users
 from ..errors import BumpError
 from ..flags import flag, parse
+from .logs import LogFlags, choose_users
 
 # %% auto #0
 __all__ = ['TrainFlags', 'train_command']
@@ -26,15 +26,14 @@ def train_command(argv: list[str]) -> None:
     "Train a profile writer on a log."
     from bump.training.config import BumpConfig
     from bump.training.fit import fit, prepare
-    from bump.training.runs import last_checkpoint, last_reward
     from bump.training.preflight import preflight
+    from bump.training.runs import last_checkpoint, last_reward
 
     flags, config = parse(argv, TrainFlags, BumpConfig)
     if not flags.dry_run and config.output_dir in (None, "trainer_output"):
         raise BumpError("Where to? Give a folder for the run with --output_dir.")
-    resuming = (
-        None if flags.dry_run else last_checkpoint(config)
-    )  # a folder that can't be used is refused before anything is loaded
+    # a folder that can't be used is refused before anything is loaded
+    resuming = None if flags.dry_run else last_checkpoint(config)
     logs = flags.read(config.n_hidden)
     users = choose_users(logs, flags.users)
     if config.process_index == 0:
@@ -48,6 +47,5 @@ def train_command(argv: list[str]) -> None:
         return
     folder = fit(setup)
     if config.process_index == 0:
-        print(
-            f"{last_reward(folder)}\nwrite profiles with it: bump profile --logs {flags.logs} --model {folder} --hold_out {config.hold_out} --output profiles.jsonl"
-        )
+        print(last_reward(folder))
+        print(f"write profiles with it: bump profile --logs {flags.logs} --model {folder} --output profiles.jsonl")

@@ -5,19 +5,21 @@
 # %% ../../nbs/03a_engines_base.ipynb #cd386e32
 from __future__ import annotations
 
-import numpy as np
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..errors import BumpError
 from ..prompts import SEPARATOR, encode
 
 # %% auto #0
-__all__ = ['Messages', 'Rngs', 'Group', 'Completion', 'Engine', 'single_tokens', 'usable_set', 'encode_all', 'prefix_groups',
-           'token_batches', 'order_regex', 'beginnings', 'log_normalized', 'completion', 'reason_of', 'EngineSettings']
+__all__ = ['Messages', 'Rngs', 'Group', 'Completion', 'Engine', 'single_tokens', 'usable_set', 'encode_all', 'fits',
+           'prefix_groups', 'token_batches', 'order_regex', 'beginnings', 'log_normalized', 'completion',
+           'sampling_settings', 'reason_of', 'EngineSettings']
 
 # %% ../../nbs/03a_engines_base.ipynb #3d5a7fe3
 Messages = list[dict[str, str]]
@@ -26,35 +28,38 @@ Rngs = Sequence[np.random.Generator] | None  # one a prompt: what is sampled for
 
 @dataclass(frozen=True)
 class Completion:
+    "How a prompt went on."
+
     text: str
     tokens: int  # without the end token
-    truncated: bool  # stopped by the limit
+    truncated: bool  # stopped by the limit: no end token came
 
 # %% ../../nbs/03a_engines_base.ipynb #5d38802b
 class Engine(Protocol):
-    "A frozen causal language model that answers questions about prompts."
+    "A frozen language model that answers questions about prompts. Raises `BumpError` where it can't answer any."
 
     name: str
     revision: str  # of the weights, as far as it can be known
     tokenizer: Any  # None where it is out of sight, behind a server
     context: int | None  # tokens that the model can read
-    counts: Counter  # running totals: prompts; prefill, cached and decode (tokens computed, taken from a cache, generated); failed (prompts)
+    counts: Counter  # running totals, see below
 
     def generate(
         self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
-    ) -> list[Completion | None]:  # greedy without rngs; None: failed
+    ) -> list[Completion | None]:
+        "How each prompt goes on: greedily, or sampled with its generator. None: failed."
         ...
-    def choice_log_probs(
-        self, questions: Sequence[tuple[Messages, Sequence[str]]]
-    ) -> list[np.ndarray]:  # for each question, log p(choice | one of the choices)
+
+    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        "For each question log p(choice | one of the choices) in nats, of shape (choices,). NaN: failed."
         ...
-    def identifier_orders(
-        self, questions: Sequence[tuple[Messages, Sequence[str]]]
-    ) -> list[list[str] | None]:  # as generated, repeats included; None: failed
+
+    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        "For each question the identifiers in the order of generation, repeats included. None: failed."
         ...
-    def reply_log_probs(
-        self, questions: Sequence[tuple[Messages, str]]
-    ) -> tuple[np.ndarray, np.ndarray]:  # summed log p(reply | prompt) in nats, tokens of the reply
+
+    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        "Summed log p(reply | prompt) in nats, NaN where that failed, and the tokens of the reply; both (questions,)."
         ...
 
 # %% ../../nbs/03a_engines_base.ipynb #ea4c0c3b
@@ -65,27 +70,40 @@ def single_tokens(tokenizer, texts: Sequence[str]) -> list[int] | None:
 
 # %% ../../nbs/03a_engines_base.ipynb #95077bed
 def usable_set(engine: Engine, sets: Sequence[Sequence[str]]) -> Sequence[str]:
-    "The first of `sets` that is spelled in distinct single tokens. Raises `BumpError` if none is."
+    """The first of `sets` that is spelled in distinct single tokens; behind a server, the first of all.
+
+    Raises `BumpError` if none is."""
     if engine.tokenizer is None:
         return sets[0]  # the answers are checked instead
     for texts in sets:
         if single_tokens(engine.tokenizer, texts):
             return texts
     raise BumpError(
-        f"{engine.name}: its tokenizer has no single tokens for {' or '.join('/'.join(s[:3]) for s in sets)}, which this judge reads as answers; use another model, or the likelihood judge."
+        f"{engine.name}: its tokenizer has no single tokens for {' or '.join('/'.join(s[:3]) for s in sets)}, "
+        "which this judge reads as answers; use another model, or the likelihood judge."
     )
 
 # %% ../../nbs/03a_engines_base.ipynb #43fbf7c4
 def encode_all(tokenizer, prompts: Sequence[Messages], context: int, name: str) -> list[list[int]]:
-    "Token ids of the prompts. Raises `BumpError` if one exceeds the context."
+    "Token ids of the prompts. Raises `BumpError` if one exceeds the `context` of the model called `name`."
     distinct = {str(m): m for m in prompts}  # a profile's prompt comes once for each of its records
     known = {key: encode(tokenizer, m) for key, m in distinct.items()}
     longest = max(map(len, known.values()), default=0)
     if longest >= context:
         raise BumpError(
-            f"A prompt of {longest} tokens exceeds the context of {name}, {context}; use shorter records or profiles, or fewer negatives."
+            f"A prompt of {longest} tokens exceeds the context of {name}, {context}; "
+            "use shorter records or profiles, or fewer negatives."
         )
     return [known[str(m)] for m in prompts]
+
+# %% ../../nbs/03a_engines_base.ipynb #3a408837
+def fits(engine: Engine, messages: Messages, reply_tokens: int = 0) -> bool:
+    """Whether the prompt and a reply of `reply_tokens` are within the context, as far as that can be seen from here.
+
+    A server's tokenizer is out of sight: it says so itself, and the question is then one that failed."""
+    if engine.tokenizer is None or engine.context is None:
+        return True
+    return len(encode(engine.tokenizer, messages)) + reply_tokens < engine.context
 
 # %% ../../nbs/03a_engines_base.ipynb #964d835d
 Group = tuple[list[int], int]  # which prompts, and how many of their first tokens are read once (0: nothing is shared)
@@ -98,9 +116,7 @@ def prefix_groups(
     "Group prompts by common prefixes so that the most tokens are saved (dynamic programming over the sorted prompts)."
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     common = [_common(prompts[a], prompts[b]) for a, b in zip(order, order[1:])]
-    best: list[tuple[int, int, int]] = [
-        (0, 0, 0)
-    ]  # for the first i prompts: tokens saved, where the last group begins, its prefix
+    best = [(0, 0, 0)]  # for the first i prompts: tokens saved, where the last group begins, its prefix
     for i in range(1, len(order) + 1):
         best.append((best[i - 1][0], i - 1, 0))
         shared = len(prompts[order[i - 1]]) - 1  # the last token is always read, for its logits
@@ -109,7 +125,8 @@ def prefix_groups(
             if shared < 1:
                 break
             best[i] = max(best[i], (best[j][0] + (i - 1 - j) * shared, j, shared))
-    groups, i = [], len(order)
+    groups: list[Group] = []
+    i = len(order)
     while i > 0:
         _, j, shared = best[i]
         groups.append((order[j:i], shared))
@@ -144,24 +161,35 @@ def token_batches(
 def order_regex(identifiers: Sequence[str]) -> str:
     "As many identifiers as there are, with separators; repeats are not excluded."
     one = "[" + "".join(map(re.escape, identifiers)) + "]"
-    return one + f"{re.escape(SEPARATOR).replace(chr(92) + ' ', ' ')}{one}" * (len(identifiers) - 1)
+    between = re.escape(SEPARATOR).replace("\\ ", " ")  # a grammar need not know an escaped space
+    return one + f"{between}{one}" * (len(identifiers) - 1)
 
 # %% ../../nbs/03a_engines_base.ipynb #0c20e752
 def beginnings(choices: Sequence[str]) -> int:
-    "At most so many tokens can begin one of the choices: `y` and `ye` begin `yes`, too."
+    "How many tokens at most can begin one of the choices: `y` and `ye` begin `yes`, too."
     return len({c[:n] for c in choices for n in range(1, len(c) + 1)})
 
 # %% ../../nbs/03a_engines_base.ipynb #73d127e3
-def log_normalized(logp: Sequence[float]) -> np.ndarray:  # log-probabilities that sum to one
+def log_normalized(logp: Sequence[float]) -> np.ndarray:
+    "Log-probabilities in nats, shifted so that the probabilities sum to one."
     x = np.asarray(logp, float)
     return x - np.logaddexp.reduce(x)
 
 # %% ../../nbs/03a_engines_base.ipynb #99dd9ba0
-def completion(text: str, n_tokens: int, finish_reason: str) -> Completion:  # `n_tokens` include the end token
+def completion(text: str, n_tokens: int, finish_reason: str) -> Completion:
+    "A `Completion` from what vLLM and servers say: `n_tokens` include the end token, if that is why it stopped."
     return Completion(text.strip(), n_tokens - (finish_reason == "stop"), finish_reason == "length")
+
+
+def sampling_settings(n: int, rngs: Rngs, temperature: float) -> list[dict]:
+    "For each of `n` prompts the temperature and a seed from its generator; nothing where the decoding is greedy."
+    if not rngs:
+        return [{}] * n
+    return [dict(temperature=temperature, seed=int(r.integers(2**31))) for r in rngs]
 
 # %% ../../nbs/03a_engines_base.ipynb #943c3e5d
 def reason_of(e: BaseException) -> str:
+    "The message of an error on one line of at most 200 characters, or its kind where it says nothing."
     return " ".join(str(e).split())[:200] or type(e).__name__
 
 # %% ../../nbs/03a_engines_base.ipynb #a366855a

@@ -5,86 +5,92 @@
 # %% ../../nbs/03b_engines_local.ipynb #c5f7f14f
 from __future__ import annotations
 
-import numpy as np
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from .base import Completion, Messages, Rngs, encode_all, prefix_groups, single_tokens, token_batches
+import numpy as np
+
+from .base import Completion, Group, Messages, Rngs, encode_all, prefix_groups, single_tokens, token_batches
 from ..models import LoadedModel
 from ..prompts import SEPARATOR
 
 # %% auto #0
 __all__ = ['GREEDY', 'pad', 'positions', 'read_prefixes', 'full_attention', 'prompt_batches', 'float32_head', 'last_logits',
-           'gumbel_noise', 'generate_ids', 'until_end', 'OrderTokens', 'order_tokens', 'generate_orders', 'reply_batch',
-           'TransformersEngine']
+           'gumbel_noise', 'generate_ended', 'generate_ids', 'end_tokens', 'until_end', 'OrderTokens', 'order_tokens',
+           'generate_orders', 'reply_batch', 'LocalEngine', 'TransformersEngine']
 
 # %% ../../nbs/03b_engines_local.ipynb #a2742635
-def pad(lm: LoadedModel, rows: Sequence[Sequence[int]], side: str = "left"):  # ids and mask, shape (rows, columns)
-    return (
-        lm.tokenizer.pad(dict(input_ids=[list(r) for r in rows]), padding_side=side, return_tensors="pt")
-        .to(lm.model.device)
-        .values()
-    )
+def pad(lm: LoadedModel, rows: Sequence[Sequence[int]], side: str = "left"):
+    "Token ids of `rows` and the mask of what is no padding, both of shape (rows, columns), on the model's device."
+    batch = lm.tokenizer.pad(dict(input_ids=[list(r) for r in rows]), padding_side=side, return_tensors="pt")
+    return batch.to(lm.model.device).values()
 
 # %% ../../nbs/03b_engines_local.ipynb #7f2b86e7
-def positions(mask):  # shape (rows, columns)
+def positions(mask):
+    "The place of each token in its row, padding not counted; of the shape of `mask`, (rows, columns)."
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 # %% ../../nbs/03b_engines_local.ipynb #7ba3c8e4
-def read_prefixes(
-    lm: LoadedModel, prefixes: Sequence[tuple[int, ...]], rows
-):  # ids, mask, cache and last logits of each row
-    "Read each prefix once and expand what was read to `rows`, a tensor that says which prefix a row continues."
+def read_prefixes(lm: LoadedModel, prefixes: Sequence[tuple[int, ...]], rows):
+    """Read each prefix once and expand what was read to `rows`, a tensor that says which prefix a row continues.
+
+    Returns token ids and mask, both of shape (rows, columns), the cache, and the last logits of shape (rows, 1,
+    vocabulary)."""
     import torch
 
     ids, mask = pad(lm, prefixes)
+    inputs = dict(input_ids=ids, attention_mask=mask, position_ids=positions(mask))
     with torch.inference_mode():
-        out = lm.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, logits_to_keep=1
-        )
+        out = lm.model(**inputs, use_cache=True, logits_to_keep=1)
     out.past_key_values.reorder_cache(rows)
     return ids[rows], mask[rows], out.past_key_values, out.logits[rows]
 
 # %% ../../nbs/03b_engines_local.ipynb #f506d0e2
 def full_attention(lm: LoadedModel) -> bool:
-    "Whether a token sees all before it: windows and recurrent states would count the padding between a prefix and what follows it."
-    return set(getattr(lm.model.config.get_text_config(), "layer_types", None) or ["full_attention"]) == {
-        "full_attention"
-    }
+    "Whether every layer of the model sees all tokens before a token."
+    layers = getattr(lm.model.config.get_text_config(), "layer_types", None)
+    return set(layers or ["full_attention"]) == {"full_attention"}
+
+
+def _groups(lm: LoadedModel, prompts: Sequence[list[int]]) -> list[Group]:  # short ones first, alone before shared
+    groups = prefix_groups(prompts) if full_attention(lm) else [([i], 0) for i in range(len(prompts))]
+    return sorted(groups, key=lambda g: (g[1] > 0, max(len(prompts[i]) for i in g[0])))
 
 # %% ../../nbs/03b_engines_local.ipynb #46e8fe1b
 def prompt_batches(
     lm: LoadedModel,
-    prompts: Sequence[list[int]],
-    batch_tokens: int,
-    counts: Counter,
+    prompts: Sequence[list[int]],  # token ids
+    batch_tokens: int,  # padded tokens of a batch
+    counts: Counter,  # its "prefill" grows by the tokens that are read
 ) -> Iterator[tuple[list[int], dict]]:  # which prompts, and the inputs of `lm.model.generate`
     "Batches of prompts whose shared prefixes are already in the cache."
-    import torch
-
-    groups = sorted(
-        prefix_groups(prompts) if full_attention(lm) else [([i], 0) for i in range(len(prompts))],
-        key=lambda g: (g[1] > 0, max(len(prompts[i]) for i in g[0])),
-    )
+    groups = _groups(lm, prompts)
     prefix = {i: tuple(prompts[i][:shared]) for members, shared in groups for i in members}
+    rest = [p[len(prefix[i]) :] for i, p in enumerate(prompts)]
+    lengths = [(len(prefix[i]), len(r)) for i, r in enumerate(rest)]
     for alone in (True, False):
         order = [i for members, shared in groups for i in members if (shared == 0) == alone]
-        for batch in token_batches(
-            order, [(len(prefix[i]), len(p) - len(prefix[i])) for i, p in enumerate(prompts)], batch_tokens
-        ):
-            ids, mask = pad(lm, [prompts[i][len(prefix[i]) :] for i in batch])
-            counts["prefill"] += int(mask.sum())
-            cache = None
-            if not alone:
-                number = {p: n for n, p in enumerate(dict.fromkeys(prefix[i] for i in batch))}
-                before, before_mask, cache, _ = read_prefixes(
-                    lm, list(number), torch.tensor([number[prefix[i]] for i in batch], device=ids.device)
-                )
-                counts["prefill"] += sum(map(len, number))
-                ids, mask = torch.cat([before, ids], 1), torch.cat([before_mask, mask], 1)
-            yield batch, dict(input_ids=ids, attention_mask=mask, past_key_values=cache)
+        for batch in token_batches(order, lengths, batch_tokens):
+            before = None if alone else [prefix[i] for i in batch]
+            yield batch, _inputs(lm, before, [rest[i] for i in batch], counts)
+
+# %% ../../nbs/03b_engines_local.ipynb #2bfe3e07
+def _inputs(lm: LoadedModel, prefixes: list[tuple[int, ...]] | None, rest: list[list[int]], counts: Counter) -> dict:
+    import torch
+
+    ids, mask = pad(lm, rest)
+    counts["prefill"] += int(mask.sum())
+    if prefixes is None:
+        return dict(input_ids=ids, attention_mask=mask, past_key_values=None)
+    number = {p: n for n, p in enumerate(dict.fromkeys(prefixes))}
+    rows = torch.tensor([number[p] for p in prefixes], device=ids.device)
+    before, before_mask, cache, _ = read_prefixes(lm, list(number), rows)
+    counts["prefill"] += sum(map(len, number))
+    whole = dict(input_ids=torch.cat([before, ids], 1), attention_mask=torch.cat([before_mask, mask], 1))
+    return whole | dict(past_key_values=cache)
 
 # %% ../../nbs/03b_engines_local.ipynb #7cf0db79
 @contextmanager
@@ -95,9 +101,8 @@ def float32_head(model):
     head = model.get_output_embeddings()
 
     def exact(head, inputs, _):
-        return torch.nn.functional.linear(
-            inputs[0].float(), head.weight.float(), None if head.bias is None else head.bias.float()
-        )
+        bias = None if head.bias is None else head.bias.float()
+        return torch.nn.functional.linear(inputs[0].float(), head.weight.float(), bias)
 
     hook = head.register_forward_hook(exact) if head.weight.dtype != torch.float32 else None
     try:
@@ -107,23 +112,19 @@ def float32_head(model):
             hook.remove()
 
 # %% ../../nbs/03b_engines_local.ipynb #ebdc82ea
-def last_logits(lm: LoadedModel, input_ids, attention_mask, past_key_values):  # shape (rows, vocabulary)
-    "Float32 logits after the last token of left-padded rows."
+def last_logits(lm: LoadedModel, input_ids, attention_mask, past_key_values):
+    "Float32 logits after the last token of left-padded rows, of shape (rows, vocabulary)."
     import torch
 
     read = past_key_values.get_seq_length() if past_key_values is not None else 0
+    inputs = dict(
+        input_ids=input_ids[:, read:],
+        attention_mask=attention_mask,
+        position_ids=positions(attention_mask)[:, read:],
+        past_key_values=past_key_values,
+    )
     with torch.inference_mode(), float32_head(lm.model):
-        return (
-            lm.model(
-                input_ids=input_ids[:, read:],
-                attention_mask=attention_mask,
-                position_ids=positions(attention_mask)[:, read:],
-                past_key_values=past_key_values,
-                logits_to_keep=1,
-            )
-            .logits[:, -1]
-            .float()
-        )
+        return lm.model(**inputs, logits_to_keep=1).logits[:, -1].float()
 
 # %% ../../nbs/03b_engines_local.ipynb #1b142adf
 def gumbel_noise(rngs: Sequence[np.random.Generator], temperature: float):
@@ -133,114 +134,121 @@ def gumbel_noise(rngs: Sequence[np.random.Generator], temperature: float):
 
     class GumbelNoise(LogitsProcessor):
         def __call__(self, input_ids, scores):
-            return scores / temperature + torch.as_tensor(
-                np.stack([r.gumbel(size=scores.shape[1]) for r in rngs]), dtype=scores.dtype, device=scores.device
-            )
+            noise = np.stack([r.gumbel(size=scores.shape[1]) for r in rngs])
+            return scores / temperature + torch.as_tensor(noise, dtype=scores.dtype, device=scores.device)
 
     return GumbelNoise()
 
 # %% ../../nbs/03b_engines_local.ipynb #72382cf0
-def generate_ids(lm: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int, noise=None) -> list[list[int]]:
-    "Greedy completions as token ids, without the end token; sampled ones with `gumbel_noise`."
+GREEDY = dict(  # whatever the model's own settings are
+    do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0
+)
+
+
+def generate_ended(
+    lm: LoadedModel,  # causal or encoder-decoder
+    prompts: Sequence[list[int]],  # token ids
+    max_new_tokens: int,  # the end token is one of them
+    noise=None,  # `gumbel_noise`; without it the decoding is greedy
+) -> list[tuple[list[int], bool]]:
+    "A completion of each prompt as token ids without the end token, and whether that token came."
     import torch
 
     ids, mask = pad(lm, prompts)
+    settings = GREEDY | dict(max_new_tokens=max_new_tokens, pad_token_id=lm.tokenizer.pad_token_id)
+    processors = [noise] if noise else []
     with torch.inference_mode():
-        out = lm.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=lm.tokenizer.pad_token_id,
-            logits_processor=[noise] if noise else [],
-            **GREEDY,
-        )
-    ends = {lm.tokenizer.eos_token_id, *_as_list(lm.model.generation_config.eos_token_id)}
-    return [until_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
-
-
-GREEDY = dict(
-    do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0
-)  # whatever the model's own settings are
-
-
-def _as_list(x) -> list:
-    return x if isinstance(x, list) else [x]
+        out = lm.model.generate(input_ids=ids, attention_mask=mask, logits_processor=processors, **settings)
+    start = 1 if lm.is_encoder_decoder else ids.shape[1]  # a decoder begins with a token of its own
+    ends = end_tokens(lm)
+    return [(until_end(row, ends), not ends.isdisjoint(row)) for row in out[:, start:].tolist()]
 
 # %% ../../nbs/03b_engines_local.ipynb #c1d55742
-def until_end(ids: list[int], ends: set) -> list[int]:
+def generate_ids(lm: LoadedModel, prompts: Sequence[list[int]], max_new_tokens: int, noise=None) -> list[list[int]]:
+    "The completions of `generate_ended` alone."
+    return [ids for ids, _ in generate_ended(lm, prompts, max_new_tokens, noise)]
+
+
+def end_tokens(lm: LoadedModel) -> set[int]:
+    "The token ids that end a reply: the tokenizer's, and those at which `generate` stops."
+    own = lm.model.generation_config.eos_token_id
+    return {lm.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
+
+
+def until_end(ids: list[int], ends: set[int]) -> list[int]:
+    "The ids before the first that is one of `ends`."
     return ids[: next((i for i, t in enumerate(ids) if t in ends), len(ids))]
 
 # %% ../../nbs/03b_engines_local.ipynb #2c57a4c1
 @dataclass(frozen=True)
 class OrderTokens:
-    "How a tokenizer spells an order of identifiers."
+    "How a tokenizer spells an order of identifiers, in token ids."
 
     first: list[int]  # of each identifier at the beginning
     separator: list[int]
     later: list[int]  # of each identifier behind a separator
 
+    @property
+    def total(self) -> int:  # tokens of a whole order
+        return len(self.first) + (len(self.first) - 1) * len(self.separator)
+
 # %% ../../nbs/03b_engines_local.ipynb #173b397a
 def order_tokens(tokenizer, identifiers: Sequence[str]) -> OrderTokens:
     "Spelled as in `A > B`, if every identifier is one token there; else piece by piece."
-    first, ids = (
-        single_tokens(tokenizer, identifiers),
-        [tokenizer(f"{identifiers[0]}{SEPARATOR}{x}", add_special_tokens=False)["input_ids"] for x in identifiers],
-    )
-    between, last = {tuple(i[1:-1]) for i in ids}, [i[-1] for i in ids]
-    if len(between) == 1 and len(set(last)) == len(last) and all(i[0] == first[0] for i in ids):
+
+    def ids_of(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    first = single_tokens(tokenizer, identifiers)
+    pairs = [ids_of(f"{identifiers[0]}{SEPARATOR}{x}") for x in identifiers]
+    between, last = {tuple(p[1:-1]) for p in pairs}, [p[-1] for p in pairs]
+    if len(between) == 1 and len(set(last)) == len(last) and all(p[0] == first[0] for p in pairs):
         return OrderTokens(first, list(between.pop()), last)
-    return OrderTokens(first, tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"], first)
+    return OrderTokens(first, ids_of(SEPARATOR), first)
 
 # %% ../../nbs/03b_engines_local.ipynb #10038afe
 def generate_orders(
     lm: LoadedModel,
     inputs: dict,  # of `prompt_batches`
-    identifiers: Sequence[Sequence[str]],
+    identifiers: Sequence[Sequence[str]],  # of each prompt, all single tokens
 ) -> tuple[list[list[str]], int]:  # identifiers in the order of generation, all of them once; tokens decoded
     "Greedy permutations, by `generate` with every token forbidden that would not continue one."
     import torch
 
-    spelled, width, end = (
-        [order_tokens(lm.tokenizer, x) for x in identifiers],
-        inputs["input_ids"].shape[1],
-        lm.tokenizer.eos_token_id,
+    spelled = [order_tokens(lm.tokenizer, x) for x in identifiers]
+    width, end = inputs["input_ids"].shape[1], lm.tokenizer.eos_token_id
+    settings = GREEDY | dict(
+        max_new_tokens=max(len(t.first) * (1 + len(t.separator)) for t in spelled),
+        pad_token_id=lm.tokenizer.pad_token_id,
+        prefix_allowed_tokens_fn=lambda row, ids: _next_tokens(spelled[row], ids[width:].tolist(), end),
     )
-
-    def allowed(row: int, ids) -> list[int]:
-        t, new = spelled[row], ids[width:].tolist()
-        done, within = divmod(len(new), 1 + len(t.separator))
-        if done >= len(t.first) or (done == len(t.first) - 1 and within):
-            return [end]
-        if within:
-            return [t.separator[within - 1]]
-        used = _places(new, t)
-        return [x for i, x in enumerate(t.later if done else t.first) if i not in used]
-
-    longest = max(len(t.first) * (1 + len(t.separator)) for t in spelled)
     with torch.inference_mode():
-        out = lm.model.generate(
-            **inputs,
-            max_new_tokens=longest,
-            **GREEDY,
-            pad_token_id=lm.tokenizer.pad_token_id,
-            prefix_allowed_tokens_fn=allowed,
-        )
-    orders = [[x[i] for i in _places(row, t)] for row, x, t in zip(out[:, width:].tolist(), identifiers, spelled)]
-    return orders, sum(len(t.first) + (len(t.first) - 1) * len(t.separator) for t in spelled)
+        out = lm.model.generate(**inputs, **settings)
+    rows = zip(out[:, width:].tolist(), identifiers, spelled)
+    return [[x[i] for i in _places(row, t)] for row, x, t in rows], sum(t.total for t in spelled)
 
 # %% ../../nbs/03b_engines_local.ipynb #bd53832e
+def _next_tokens(t: OrderTokens, new: list[int], end: int) -> list[int]:  # that may follow what was generated
+    done, within = divmod(len(new), 1 + len(t.separator))
+    if done >= len(t.first) or (done == len(t.first) - 1 and within):
+        return [end]
+    if within:
+        return [t.separator[within - 1]]
+    used = _places(new, t)
+    return [x for i, x in enumerate(t.later if done else t.first) if i not in used]
+
+
 def _places(new: list[int], t: OrderTokens) -> list[int]:  # which identifiers were generated
-    return [
-        (t.later if k else t.first).index(token)
-        for k, token in enumerate(new[:: 1 + len(t.separator)])
-        if k < len(t.first)
-    ]
+    named = new[:: 1 + len(t.separator)][: len(t.first)]
+    return [(t.later if k else t.first).index(token) for k, token in enumerate(named)]
 
 # %% ../../nbs/03b_engines_local.ipynb #488f7b14
 def reply_batch(
-    lm: LoadedModel, items: list[tuple[list[int], list[int]]], counts: Counter
-) -> np.ndarray:  # summed log p in nats, shape (items,)
-    "The log-probability of each reply after its prompt; equal prompts are read once."
+    lm: LoadedModel,
+    items: list[tuple[list[int], list[int]]],  # token ids of prompts and of replies, neither empty
+    counts: Counter,
+) -> np.ndarray:
+    "Summed log p of each reply after its prompt in nats, of shape (items,); equal prompts are read once."
     import torch
 
     number = {p: n for n, p in enumerate(dict.fromkeys(tuple(a) for a, _ in items))}
@@ -249,75 +257,78 @@ def reply_batch(
     reply, reply_mask = pad(lm, [b for _, b in items], "right")
     total = _log_prob(last[:, 0], reply[:, 0])
     if reply.shape[1] > 1:
-        place = mask.sum(-1, keepdim=True) + torch.arange(reply.shape[1] - 1, device=rows.device)
-        with torch.inference_mode():
-            logits = lm.model(
-                input_ids=reply[:, :-1],
-                attention_mask=torch.cat([mask, reply_mask[:, :-1]], 1),
-                position_ids=place,
-                past_key_values=cache,
-            ).logits
-        total += torch.stack(
-            [(_log_prob(x, t[1:]) * m[1:]).sum() for x, t, m in zip(logits, reply, reply_mask)]
-        )  # row by row: a float32 copy of all would be the largest tensor of all
+        total += _rest_log_prob(lm, mask, cache, reply, reply_mask)
     counts["prefill"] += sum(map(len, number)) + int(reply_mask[:, :-1].sum())
     return total.cpu().numpy()
 
 # %% ../../nbs/03b_engines_local.ipynb #9d7b6b67
+def _rest_log_prob(lm: LoadedModel, mask, cache, reply, reply_mask):  # of all tokens but the first, shape (rows,)
+    import torch
+
+    inputs = dict(
+        input_ids=reply[:, :-1],
+        attention_mask=torch.cat([mask, reply_mask[:, :-1]], 1),
+        position_ids=mask.sum(-1, keepdim=True) + torch.arange(reply.shape[1] - 1, device=reply.device),
+    )
+    with torch.inference_mode():
+        logits = lm.model(**inputs, past_key_values=cache).logits
+    # Row by row: a float32 copy of all logits would be the largest tensor of all.
+    return torch.stack([(_log_prob(x, t[1:]) * m[1:]).sum() for x, t, m in zip(logits, reply, reply_mask)])
+
+
 def _log_prob(logits, tokens):  # shapes (n, vocabulary) and (n,) → (n,)
     return logits.float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
-# %% ../../nbs/03b_engines_local.ipynb #12fa99a6
-class TransformersEngine:
-    "A transformers model in this process."
+# %% ../../nbs/03b_engines_local.ipynb #aac163cd
+class LocalEngine:
+    "What engines in this process have in common, causal or encoder-decoder."
 
     def __init__(
         self,
         lm: LoadedModel,
         batch_tokens: int = 16384,  # padded tokens that a batch holds in memory
     ):
-        self.name, self.revision, self.tokenizer, self.context, self.counts = (
-            lm.name,
-            lm.revision,
-            lm.tokenizer,
-            lm.context,
-            Counter(),
-        )
         self.lm, self.batch_tokens = lm, batch_tokens
+        self.name, self.revision, self.tokenizer, self.context = lm.name, lm.revision, lm.tokenizer, lm.context
+        self.counts: Counter = Counter()
 
     def generate(
         self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
     ) -> list[Completion | None]:
-        ids, out = self._encode(prompts), {}
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        for batch in token_batches(order, [(len(p), max_new_tokens) for p in ids], self.batch_tokens):
+        ids = self._encode(prompts)
+        out: dict[int, tuple[list[int], bool]] = {}
+        for batch in self._batches([(len(p), max_new_tokens) for p in ids]):
             noise = gumbel_noise([rngs[i] for i in batch], temperature) if rngs else None
-            out.update(zip(batch, generate_ids(self.lm, [ids[i] for i in batch], max_new_tokens, noise)))
-        self.counts.update(prefill=sum(map(len, ids)), decode=sum(map(len, out.values())))
-        return [
-            Completion(
-                self.tokenizer.decode(out[i], skip_special_tokens=True).strip(),
-                len(out[i]),
-                len(out[i]) == max_new_tokens,
-            )
-            for i in range(len(ids))
-        ]
+            out.update(zip(batch, generate_ended(self.lm, [ids[i] for i in batch], max_new_tokens, noise)))
+        self.counts.update(prefill=sum(map(len, ids)), decode=sum(len(new) for new, _ in out.values()))
+        return [self._completion(*out[i]) for i in range(len(ids))]
+
+    def _completion(self, ids: list[int], ended: bool) -> Completion:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return Completion(text, len(ids), truncated=not ended)
+
+    def _batches(self, lengths: list[tuple[int, int]]) -> Iterator[list[int]]:  # the shortest first
+        return token_batches(sorted(range(len(lengths)), key=lambda i: lengths[i]), lengths, self.batch_tokens)
+
+    def _encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        self.counts["prompts"] += len(prompts)
+        return encode_all(self.tokenizer, prompts, self.context, self.name)
+
+# %% ../../nbs/03b_engines_local.ipynb #12fa99a6
+class TransformersEngine(LocalEngine):
+    "A causal model of transformers in this process: an `Engine`."
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
         answers: list[np.ndarray] = [np.empty(0)] * len(questions)
         tokens = {c: single_tokens(self.tokenizer, c) for c in dict.fromkeys(c for _, c in questions)}
-        for batch, inputs in prompt_batches(
-            self.lm, self._encode([m for m, _ in questions]), self.batch_tokens, self.counts
-        ):
+        for batch, inputs in self._prompt_batches(questions):
             for i, row in zip(batch, last_logits(self.lm, **inputs)):
                 answers[i] = row[tokens[questions[i][1]]].log_softmax(-1).cpu().numpy()
         return answers
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
         answers: list[list[str] | None] = [None] * len(questions)
-        for batch, inputs in prompt_batches(
-            self.lm, self._encode([m for m, _ in questions]), self.batch_tokens, self.counts
-        ):
+        for batch, inputs in self._prompt_batches(questions):
             orders, n = generate_orders(self.lm, inputs, [questions[i][1] for i in batch])
             self.counts["decode"] += n
             for i, order in zip(batch, orders):
@@ -325,18 +336,15 @@ class TransformersEngine:
         return answers
 
     def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
-        replies = {
-            r: self.tokenizer(r, add_special_tokens=False)["input_ids"] for r in dict.fromkeys(r for _, r in questions)
-        }
+        distinct = dict.fromkeys(r for _, r in questions)
+        replies = {r: self.tokenizer(r, add_special_tokens=False)["input_ids"] for r in distinct}
         items = [(ids, replies[r]) for ids, (_, r) in zip(self._encode([m for m, _ in questions]), questions)]
         totals = np.zeros(len(items))
-        order = sorted(
-            (i for i, (_, b) in enumerate(items) if b), key=lambda i: (len(items[i][0]), items[i][0], len(items[i][1]))
-        )
+        order = [i for i, (_, b) in enumerate(items) if b]  # an empty reply has probability one
+        order.sort(key=lambda i: (len(items[i][0]), items[i][0], len(items[i][1])))
         for batch in token_batches(order, [(len(a), len(b)) for a, b in items], self.batch_tokens):
             totals[batch] = reply_batch(self.lm, [items[i] for i in batch], self.counts)
         return totals, np.array([len(b) for _, b in items])
 
-    def _encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        self.counts["prompts"] += len(prompts)
-        return encode_all(self.tokenizer, prompts, self.context, self.name)
+    def _prompt_batches(self, questions: Sequence[tuple[Messages, Any]]) -> Iterator[tuple[list[int], dict]]:
+        return prompt_batches(self.lm, self._encode([m for m, _ in questions]), self.batch_tokens, self.counts)

@@ -20,12 +20,12 @@ def make_engine(
     spec: str,  # a model by name, vllm:MODEL, or http://host:port/v1#model
     settings: EngineSettings = EngineSettings(),
 ) -> Engine:
-    "The engine that `spec` names. Raises `BumpError` where there is none."
+    "The engine that `spec` names, `embedded` where it names none. Raises `BumpError` where there is no such model."
     if spec.startswith(("http://", "https://")):
         return ServerEngine(spec, settings.timeout, settings.concurrency)
     if spec.startswith("vllm:"):
-        return VLLMEngine(
-            spec.removeprefix("vllm:") or "embedded", settings.max_model_len, gpu_memory_utilization=settings.gpu_memory
-        )
+        model = spec.removeprefix("vllm:") or "embedded"
+        return VLLMEngine(model, settings.max_model_len, gpu_memory_utilization=settings.gpu_memory)
     lm = load_model(spec or "embedded")
-    return (Seq2SeqEngine if lm.is_encoder_decoder else TransformersEngine)(lm, settings.batch_tokens)
+    kind = Seq2SeqEngine if lm.is_encoder_decoder else TransformersEngine
+    return kind(lm, settings.batch_tokens)

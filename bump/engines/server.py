@@ -6,29 +6,77 @@
 from __future__ import annotations
 
 import asyncio
-import numpy as np
 import os
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from random import SystemRandom
 from urllib.parse import urlsplit
 
-from .base import Completion, Messages, Rngs, reason_of, beginnings, completion, log_normalized, order_regex
+import numpy as np
+
+from bump.engines.base import (
+    Completion,
+    Messages,
+    Rngs,
+    beginnings,
+    completion,
+    log_normalized,
+    order_regex,
+    reason_of,
+    sampling_settings,
+)
 from ..errors import BumpError
 
 # %% auto #0
-__all__ = ['Request', 'RETRIES', 'NEUTRAL', 'ServerEngine', 'run_async', 'read_choice', 'read_order', 'ask_all']
+__all__ = ['Request', 'Served', 'SILENT', 'NEUTRAL', 'RETRIES', 'TOO_MUCH', 'PASSING', 'checked_url', 'chosen_model',
+           'ServerBase', 'counted', 'ServerEngine', 'read_text', 'read_reply', 'read_choice', 'read_order', 'run_async',
+           'Trouble', 'ask_all']
 
 # %% ../../nbs/03e_engines_server.ipynb #a5c94f40
 Request = Callable[..., Awaitable]  # a client → a parsed answer
-RETRIES = 2  # of the openai client for each attempt of ours, with exponential backoff and jitter
-NEUTRAL = dict(top_k=0, min_p=0.0, repetition_penalty=1.0)  # whatever the model's own settings are
+Served = dict[str, str]  # the models of a server: name → owner
 
-# %% ../../nbs/03e_engines_server.ipynb #33695ae7
-class ServerEngine:
-    "A model behind an OpenAI-compatible server."
+
+def checked_url(url: str) -> str:
+    "`url` without a slash at the end. Raises `BumpError` where it is no URL of a server, or carries a key."
+    if "@" in url:
+        raise BumpError(
+            "The URL of a judge must not carry a user or key; put the key into the environment variable OPENAI_API_KEY."
+        )
+    try:
+        valid = urlsplit(url).hostname and urlsplit(url).port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BumpError(f"{url!r} is not the URL of a server; it should look like http://127.0.0.1:8000/v1#MODEL.")
+    return url.rstrip("/")
+
+# %% ../../nbs/03e_engines_server.ipynb #9f7b657a
+def chosen_model(url: str, model: str, served: Served) -> str:
+    "`model`, or the only one that is served. Raises `BumpError` where there is no such model or more than one."
+    if not model and len(served) != 1:
+        raise BumpError(f"{url} serves {', '.join(served) or 'no model'}; say which with {url}#MODEL.")
+    model = model or next(iter(served))
+    if model not in served:
+        raise BumpError(f"{url} has no model {model!r}; it serves {', '.join(served) or 'none'}.")
+    return model
+
+
+async def _served_models(client) -> Served:
+    return {m.id: m.owned_by for m in (await client.models.list()).data}
+
+# %% ../../nbs/03e_engines_server.ipynb #0e91a6d9
+SILENT = dict(enable_thinking=False)  # for chat templates; those that don't know the word ignore it
+# Whatever the model's own settings are:
+NEUTRAL = dict(top_k=0, min_p=0.0, repetition_penalty=1.0, chat_template_kwargs=SILENT)
+
+
+class ServerBase:
+    "A server, the model that is asked there, and what it has read and written so far."
 
     def __init__(
         self,
@@ -36,140 +84,16 @@ class ServerEngine:
         timeout: float = 120,  # seconds without any answer after which open questions have failed
         concurrency: int = 32,  # requests under way at once
     ):
-        self.url, _, self.model = url.partition("#")
-        self.url = self.url.rstrip("/")
-        try:
-            import openai
-        except ImportError:
-            raise BumpError(
-                "Asking a server needs the openai client; install it with: pip install 'bump[server]'."
-            ) from None
-        if "@" in self.url:
-            raise BumpError(
-                "The URL of a judge must not carry a user or key; put the key into the environment variable OPENAI_API_KEY."
-            )
-        try:
-            valid = urlsplit(self.url).hostname and urlsplit(self.url).port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise BumpError(
-                f"{self.url!r} is not the URL of a server; it should look like http://127.0.0.1:8000/v1#MODEL."
-            )
-        self.timeout, self.concurrency = timeout, concurrency
-        self.tokenizer, self.context, self.revision, self.counts = None, None, "behind a server", Counter()
+        if find_spec("openai") is None:
+            raise BumpError("Asking a server needs the openai client; install it with: pip install 'bump[server]'.")
+        address, _, model = url.partition("#")
+        self.url, self.timeout, self.concurrency = checked_url(address), timeout, concurrency
+        self.tokenizer, self.revision = None, "behind a server"
+        self.context: int | None = None
+        self.counts: Counter = Counter()
         (served,) = self._ask([_served_models], min(timeout, 10))
-        if not self.model and len(served) != 1:
-            raise BumpError(f"{self.url} serves {', '.join(served) or 'no model'}; say which with {self.url}#MODEL.")
-        self.model = self.model or next(iter(served))
-        if self.model not in served:
-            raise BumpError(f"{self.url} has no model {self.model!r}; it serves {', '.join(served) or 'none'}.")
+        self.model = chosen_model(self.url, model, served)
         self.name, self.is_vllm = f"{self.url}#{self.model}", served[self.model] == "vllm"
-
-    def generate(
-        self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
-    ) -> list[Completion | None]:
-        sampling = (
-            [dict(temperature=temperature, seed=int(r.integers(2**31))) for r in rngs] if rngs else [{}] * len(prompts)
-        )
-
-        def read(a):
-            return completion(a.choices[0].message.content, a.usage.completion_tokens, a.choices[0].finish_reason)
-
-        return self._ask([self._chat(m, read, max_tokens=max_new_tokens, **s) for m, s in zip(prompts, sampling)])
-
-    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
-        answers = self._ask(
-            [
-                self._chat(
-                    m,
-                    lambda a, c=c: read_choice(a, c),
-                    dict(structured_outputs=dict(choice=list(c))),
-                    max_tokens=1,
-                    logprobs=True,
-                    top_logprobs=min(20, beginnings(c)) if self.is_vllm else 20,
-                )
-                for m, c in questions
-            ]
-        )
-        return [np.full(len(c), np.nan) if a is None else a for (_, c), a in zip(questions, answers)]
-
-    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
-        return self._ask(
-            [
-                self._chat(
-                    m,
-                    lambda a, c=c: read_order(a, c),
-                    dict(structured_outputs=dict(regex=order_regex(c))),
-                    max_tokens=4 * len(c),
-                )
-                for m, c in questions
-            ]
-        )
-
-    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
-        texts = {str(m): dict(messages=m) for m, _ in questions} | {
-            r: dict(prompt=r, add_special_tokens=False) for _, r in questions
-        }
-        ids = dict(zip(texts, self._ask([self._tokenize(body) for body in texts.values()])))
-        todo = [(i, ids[str(m)], ids[r]) for i, (m, r) in enumerate(questions) if ids[str(m)] and ids[r]]
-        totals = np.full(len(questions), np.nan)
-        for (i, _, _), total in zip(todo, self._ask([self._reply(a, b) for _, a, b in todo])):
-            totals[i] = np.nan if total is None else total
-        return totals, np.array([len(ids[r] or ()) for _, r in questions])
-
-    def _chat(self, messages: Messages, read: Callable, only_vllm: dict | None = None, **settings) -> Request:
-        body = NEUTRAL | (only_vllm or {}) if self.is_vllm else {}
-
-        async def request(client):
-            return self._counted(
-                await client.chat.completions.create(
-                    model=self.model, messages=messages, **dict(temperature=0, top_p=1, extra_body=body) | settings
-                ),
-                read,
-            )
-
-        return request
-
-    def _tokenize(self, body: dict) -> Request:  # vLLM's own endpoint
-        async def request(client):
-            return list(
-                (
-                    await client.post(
-                        f"{self.url.removesuffix('/v1')}/tokenize", cast_to=object, body=dict(model=self.model, **body)
-                    )
-                )["tokens"]
-            )
-
-        return request
-
-    def _reply(self, prompt: list[int], reply: list[int]) -> Request:
-        def read(answer):
-            return sum(
-                answer.choices[0].prompt_logprobs[len(prompt) + i][str(t)]["logprob"] for i, t in enumerate(reply)
-            )
-
-        async def request(client):
-            return self._counted(
-                await client.completions.create(
-                    model=self.model,
-                    prompt=prompt + reply,
-                    max_tokens=1,
-                    temperature=0,
-                    extra_body=dict(prompt_logprobs=0),
-                ),
-                read,
-            )
-
-        return request
-
-    def _counted(self, answer, read: Callable):
-        value, used = read(answer), answer.usage  # an unreadable answer is not counted
-        cached = getattr(used and used.prompt_tokens_details, "cached_tokens", None) or 0
-        if used:
-            self.counts.update(prefill=used.prompt_tokens - cached, cached=cached, decode=used.completion_tokens)
-        self.counts["prompts"] += 1
-        return value
 
     def _ask(self, requests: Sequence[Request], timeout: float | None = None) -> list:  # None where a request failed
         if not requests:
@@ -177,6 +101,114 @@ class ServerEngine:
         answers = run_async(ask_all(self.url, requests, timeout or self.timeout, self.concurrency))
         self.counts["failed"] += sum(a is None for a in answers)
         return answers
+
+    def _chat(self, messages: Messages, read: Callable, only_vllm: dict | None = None, **settings) -> Request:
+        extra = NEUTRAL | (only_vllm or {}) if self.is_vllm else {}
+        body = dict(model=self.model, messages=messages, temperature=0, top_p=1, extra_body=extra) | settings
+
+        async def request(client):
+            return counted(self.counts, await client.chat.completions.create(**body), read)
+
+        return request
+
+    def _tokenize(self, body: dict) -> Request:  # vLLM's own endpoint
+        path = f"{self.url.removesuffix('/v1')}/tokenize"
+
+        async def request(client):
+            answer = await client.post(path, cast_to=object, body=dict(model=self.model, **body))
+            return list(answer["tokens"])
+
+        return request
+
+    def _reply(self, prompt: list[int], reply: list[int]) -> Request:
+        listed = dict(max_tokens=1, temperature=0, extra_body=dict(prompt_logprobs=0))
+
+        async def request(client):
+            answer = await client.completions.create(model=self.model, prompt=prompt + reply, **listed)
+            return counted(self.counts, answer, lambda a: read_reply(a, len(prompt), reply))
+
+        return request
+
+# %% ../../nbs/03e_engines_server.ipynb #5dce8e92
+def counted(counts: Counter, answer, read: Callable):
+    "What `read` makes of an answer, and its tokens added to `counts`; an unreadable answer is not counted."
+    value, used = read(answer), answer.usage
+    cached = getattr(used and used.prompt_tokens_details, "cached_tokens", None) or 0
+    if used:
+        counts.update(prefill=used.prompt_tokens - cached, cached=cached, decode=used.completion_tokens)
+    counts["prompts"] += 1
+    return value
+
+# %% ../../nbs/03e_engines_server.ipynb #33695ae7
+class ServerEngine(ServerBase):
+    "A model behind an OpenAI-compatible server: an `Engine`."
+
+    def generate(
+        self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
+    ) -> list[Completion | None]:
+        sampling = sampling_settings(len(prompts), rngs, temperature)
+        settings = [dict(max_tokens=max_new_tokens) | x for x in sampling]
+        return self._ask([self._chat(m, read_text, **x) for m, x in zip(prompts, settings)])
+
+    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        answers = self._ask([self._choice(m, c) for m, c in questions])
+        return [np.full(len(c), np.nan) if a is None else a for (_, c), a in zip(questions, answers)]
+
+    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        return self._ask([self._order(m, c) for m, c in questions])
+
+    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        prompts = {str(m): dict(messages=m, chat_template_kwargs=SILENT) for m, _ in questions}
+        texts = prompts | {r: dict(prompt=r, add_special_tokens=False) for _, r in questions}
+        ids = dict(zip(texts, self._ask([self._tokenize(body) for body in texts.values()])))
+        todo = [(i, ids[str(m)], ids[r]) for i, (m, r) in enumerate(questions) if ids[str(m)] and ids[r]]
+        totals = np.full(len(questions), np.nan)
+        for (i, _, _), total in zip(todo, self._ask([self._reply(a, b) for _, a, b in todo])):
+            totals[i] = np.nan if total is None else total
+        return totals, np.array([len(ids[r] or ()) for _, r in questions])
+
+    def _choice(self, messages: Messages, choices: Sequence[str]) -> Request:
+        listed = min(20, beginnings(choices)) if self.is_vllm else 20  # OpenAI lists at most 20
+        grammar = dict(structured_outputs=dict(choice=list(choices)))
+        settings = dict(max_tokens=1, logprobs=True, top_logprobs=listed)
+        return self._chat(messages, lambda a: read_choice(a, choices), grammar, **settings)
+
+    def _order(self, messages: Messages, identifiers: Sequence[str]) -> Request:
+        grammar = dict(structured_outputs=dict(regex=order_regex(identifiers)))
+        return self._chat(messages, lambda a: read_order(a, identifiers), grammar, max_tokens=4 * len(identifiers))
+
+# %% ../../nbs/03e_engines_server.ipynb #6309b113
+def read_text(answer) -> Completion:
+    "The text of an answer, with its tokens and whether the limit ended it."
+    first = answer.choices[0]
+    return completion(first.message.content, answer.usage.completion_tokens, first.finish_reason)
+
+
+def read_reply(answer, start: int, reply: Sequence[int]) -> float:
+    "Summed log p in nats of the tokens `reply`, which begin at `start` in the prompt that was sent."
+    listed = answer.choices[0].prompt_logprobs
+    return sum(listed[start + i][str(t)]["logprob"] for i, t in enumerate(reply))
+
+
+def read_choice(answer, choices: Sequence[str]) -> np.ndarray:
+    """Log-probabilities of the choices, which sum to one, from the `top_logprobs` of the first token.
+
+    Raises `ValueError` if no choice is listed there."""
+    listed = {t.token: t.logprob for t in answer.choices[0].logprobs.content[0].top_logprobs}
+    if not any(c in listed for c in choices):
+        raise ValueError(f"none of {'/'.join(choices)} is among the first token's most probable ones")
+    return log_normalized([listed.get(c, min(listed.values())) for c in choices])
+
+# %% ../../nbs/03e_engines_server.ipynb #61643b94
+def read_order(answer, identifiers: Sequence[str]) -> list[str]:
+    """The identifiers that an answer names, in its longest run of them: a server may chat around the order.
+
+    Raises `ValueError` if there are none."""
+    one = r"\b[" + "".join(map(re.escape, identifiers)) + r"]\b"
+    runs = re.findall(rf"{one}(?:[\s,>]+{one})*", answer.choices[0].message.content)
+    if not runs:
+        raise ValueError("the answer names no identifier")
+    return re.findall(one, max(runs, key=len))
 
 # %% ../../nbs/03e_engines_server.ipynb #841556b0
 def run_async(coroutine):
@@ -188,95 +220,109 @@ def run_async(coroutine):
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
 
-
-async def _served_models(client) -> dict[str, str]:  # name → owner
-    return {m.id: m.owned_by for m in (await client.models.list()).data}
-
-# %% ../../nbs/03e_engines_server.ipynb #6309b113
-def read_choice(answer, choices: Sequence[str]) -> np.ndarray:  # log-probabilities that sum to one
-    "The choices among the `top_logprobs` of the first token. Raises `ValueError` if there is none."
-    listed = {t.token: t.logprob for t in answer.choices[0].logprobs.content[0].top_logprobs}
-    if not any(c in listed for c in choices):
-        raise ValueError(f"none of {'/'.join(choices)} is among the first token's most probable ones")
-    return log_normalized([listed.get(c, min(listed.values())) for c in choices])
-
-# %% ../../nbs/03e_engines_server.ipynb #61643b94
-def read_order(answer, identifiers: Sequence[str]) -> list[str]:
-    "The identifiers that an answer names. Raises `ValueError` if there are none."
-    one = r"\b[" + "".join(map(re.escape, identifiers)) + r"]\b"
-    runs = re.findall(
-        rf"{one}(?:[\s,>]+{one})*", answer.choices[0].message.content
-    )  # a server that ignores the constraint may chat around it
-    if not runs:
-        raise ValueError("the answer names no identifier")
-    return re.findall(one, max(runs, key=len))
-
 # %% ../../nbs/03e_engines_server.ipynb #bf8068da
+RETRIES = 2  # of the openai client for each attempt of ours, with exponential backoff and jitter
+
+
+@dataclass
+class Trouble:
+    "What went wrong in a call, in words."
+
+    seen: list[str] = field(default_factory=lambda: ["it does not answer"])
+    refused: list[str] = field(default_factory=list)  # one for each question that the server won't answer
+
+
 async def ask_all(
-    url: str, requests: Sequence[Request], timeout: float, concurrency: int
-) -> list:  # None where a request failed
-    "Answers in the order of `requests`. Raises `BumpError` if the server refuses one, or answers none."
+    url: str,
+    requests: Sequence[Request],
+    timeout: float,  # seconds without any answer after which open questions have failed
+    concurrency: int,  # requests under way at once
+) -> list:
+    """Answers in the order of `requests`, None where one failed.
+
+    Raises `BumpError` if the server refuses all of them or the key, or answers none."""
     from openai import AsyncOpenAI
 
-    trouble: list[str] = ["it does not answer"]
-    key = os.environ.get("OPENAI_API_KEY", "").strip() or "none"
-    if not (key.isascii() and key.isprintable()):
-        raise BumpError("The environment variable OPENAI_API_KEY holds characters that no key has.")
-    async with AsyncOpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=RETRIES) as client:
-        gate, clock = asyncio.Semaphore(concurrency), asyncio.get_running_loop().time
+    trouble = Trouble()
+    async with AsyncOpenAI(base_url=url, api_key=_key(), timeout=timeout, max_retries=RETRIES) as client:
+        gate = asyncio.Semaphore(concurrency)
         tasks = [asyncio.create_task(_answer(url, request, client, gate, trouble)) for request in requests]
-        pending, last = set(tasks), clock()
-        try:
-            while pending and (left := last + timeout - clock()) > 0:
-                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if any([t.result() is not None for t in done]):
-                    last = clock()  # all are looked at: a refusal is raised at once
-        finally:
-            await _end(tasks)
-    answers = [t.result() if t not in pending else None for t in tasks]
+        answers = await _collected(tasks, timeout)
     if all(a is None for a in answers):
+        if len(trouble.refused) == len(answers):
+            raise BumpError(trouble.refused[-1])
         raise BumpError(
-            f"{url}: the server answered none of {len(answers)} questions ({trouble[-1]}; waited up to {timeout:g} s); see that it runs and start again, from the last checkpoint if there is one."
+            f"{url}: the server answered none of {len(answers)} questions ({trouble.seen[-1]}; "
+            f"waited up to {timeout:g} s); see that it runs and start again, from the last checkpoint if there is one."
         )
     return answers
 
 # %% ../../nbs/03e_engines_server.ipynb #4dcee6d9
-async def _end(
-    tasks: list[asyncio.Task],
-) -> None:  # asked until it ends: libraries on the way may swallow a cancellation
+def _key() -> str:
+    key = os.environ.get("OPENAI_API_KEY", "").strip() or "none"
+    if not (key.isascii() and key.isprintable()):
+        raise BumpError("The environment variable OPENAI_API_KEY holds characters that no key has.")
+    return key
+
+
+async def _collected(tasks: list[asyncio.Task], timeout: float) -> list:  # None where a task had no time left
+    clock = asyncio.get_running_loop().time
+    pending, last = set(tasks), clock()
+    try:
+        while pending and (left := last + timeout - clock()) > 0:
+            done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            results = [t.result() for t in done]  # all are looked at: a refusal is raised at once
+            if any(x is not None for x in results):
+                last = clock()
+    finally:
+        await _end(tasks)
+    return [t.result() if t not in pending else None for t in tasks]
+
+
+async def _end(tasks: list[asyncio.Task]) -> None:
     while pending := [t for t in tasks if not t.done()]:
         for t in pending:
-            t.cancel()
+            t.cancel()  # again and again: libraries on the way may swallow a cancellation
         await asyncio.wait(pending, timeout=1)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 # %% ../../nbs/03e_engines_server.ipynb #0b479f57
-async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, trouble: list[str]):
+TOO_MUCH = (400, 413, 422)  # what servers say to a prompt that is longer than their context
+PASSING = (408, 409, 429)  # what may be otherwise in a moment, as every 500 may
+
+
+async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, trouble: Trouble):
     from openai import APIConnectionError, APIStatusError
 
-    answers = 0  # of a kind that is no use
-    while answers < 3:
+    useless = 0  # answers so far
+    while useless < 3:
         try:
             async with gate:
                 return await request(client)
         except APIConnectionError as e:
-            trouble.append(reason_of(e.__cause__ or e))  # again and again: the server may be starting
+            trouble.seen.append(reason_of(e.__cause__ or e))  # again and again: the server may be starting
         except APIStatusError as e:
-            if e.status_code < 500 and e.status_code not in (408, 409, 429):
-                raise BumpError(
-                    f"{url} refuses the request with status {e.status_code}: {reason_of(e)}"
-                    + (
-                        "; put the key into the environment variable OPENAI_API_KEY."
-                        if e.status_code in (401, 403)
-                        else " (only vLLM's server tells the probabilities of given answers; `bump lamp eval --answers text` does without)."
-                        if e.status_code == 404 and "tokenize" in str(e.request.url)
-                        else ""
-                    )
-                ) from None
-            trouble.append(f"status {e.status_code}")
-            answers += 1
+            if e.status_code in TOO_MUCH:
+                trouble.refused.append(_refusal(url, e))
+                return None
+            if e.status_code < 500 and e.status_code not in PASSING:
+                raise BumpError(_refusal(url, e)) from None
+            trouble.seen.append(f"status {e.status_code}")
+            useless += 1
         except (ValueError, TypeError, AttributeError, LookupError) as e:
-            trouble.append(f"an unreadable answer: {reason_of(e)}")
-            answers += 1
+            trouble.seen.append(f"an unreadable answer: {reason_of(e)}")
+            useless += 1
         await asyncio.sleep(SystemRandom().uniform(0.25, 0.75))
     return None
+
+# %% ../../nbs/03e_engines_server.ipynb #f00b25df
+def _refusal(url: str, e) -> str:  # of an `openai.APIStatusError`
+    advice = ""
+    if e.status_code in (401, 403):
+        advice = "; put the key into the environment variable OPENAI_API_KEY."
+    if e.status_code == 404 and "tokenize" in str(e.request.url):
+        advice = (
+            " (only vLLM's server tells the probabilities of given answers; `bump lamp eval --answers text` does "
+            "without)."
+        )
+    return f"{url} refuses the request with status {e.status_code}: {reason_of(e)}{advice}"

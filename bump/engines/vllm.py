@@ -5,127 +5,33 @@
 # %% ../../nbs/03d_engines_vllm.ipynb #f3563582
 from __future__ import annotations
 
-import numpy as np
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .base import Completion, Messages, Rngs, reason_of, beginnings, completion, encode_all, log_normalized, order_regex, single_tokens
+import numpy as np
+
+from bump.engines.base import (
+    Completion,
+    Messages,
+    Rngs,
+    beginnings,
+    completion,
+    encode_all,
+    log_normalized,
+    order_regex,
+    reason_of,
+    sampling_settings,
+    single_tokens,
+)
 from ..errors import BumpError
 from ..models import default_device, is_adapter, load_model, load_tokenizer, model_folder, weights_revision
 from ..prompts import SEPARATOR
 
 # %% auto #0
-__all__ = ['VLLMEngine', 'merged']
-
-# %% ../../nbs/03d_engines_vllm.ipynb #049b1a75
-class VLLMEngine:
-    "vLLM in this process; `settings` go to `vllm.LLM`."
-
-    def __init__(self, model: str, max_model_len: int = 8192, **settings):
-        from transformers import AutoConfig
-
-        try:
-            from vllm import LLM
-        except ImportError:
-            raise BumpError("This model runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
-        cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
-        folder = model_folder(model)
-        self.name, self.revision, self.tokenizer, self.counts = (
-            model,
-            weights_revision(folder),
-            load_tokenizer(folder),
-            Counter(),
-        )
-        with merged(folder) as whole:
-            longest = getattr(
-                AutoConfig.from_pretrained(whole).get_text_config(), "max_position_embeddings", max_model_len
-            )
-            try:
-                self.llm = LLM(
-                    str(whole),
-                    **dict(
-                        enable_prefix_caching=True,
-                        max_logprobs=64,
-                        max_model_len=min(longest, max_model_len),
-                        seed=0,
-                        disable_log_stats=True,
-                    )
-                    | cpu
-                    | settings,
-                )
-            except (ValueError, RuntimeError, OSError) as e:
-                raise BumpError(f"{model}: vLLM can't run it here ({reason_of(e)}).") from e
-        self.context = self.llm.llm_engine.model_config.max_model_len
-
-    def generate(
-        self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
-    ) -> list[Completion | None]:
-        sampling = (
-            [dict(temperature=temperature, seed=int(r.integers(2**31))) for r in rngs] if rngs else [{}] * len(prompts)
-        )
-        answers = self._run(self._encode(prompts), [dict(max_tokens=max_new_tokens, **s) for s in sampling])
-        return [completion(a.outputs[0].text, len(a.outputs[0].token_ids), a.outputs[0].finish_reason) for a in answers]
-
-    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
-        answers = self._constrained(
-            [m for m, _ in questions],
-            [dict(max_tokens=1, logprobs=beginnings(c), choice=list(c)) for _, c in questions],
-        )
-        listed = [{t: x.logprob for t, x in a.outputs[0].logprobs[0].items()} for a in answers]
-        return [
-            log_normalized([x.get(t, min(x.values())) for t in single_tokens(self.tokenizer, c)])
-            for (_, c), x in zip(questions, listed)
-        ]
-
-    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
-        answers = self._constrained(
-            [m for m, _ in questions], [dict(max_tokens=4 * len(c), regex=order_regex(c)) for _, c in questions]
-        )
-        return [a.outputs[0].text.split(SEPARATOR) for a in answers]
-
-    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
-        replies = [self.tokenizer(r, add_special_tokens=False)["input_ids"] for _, r in questions]
-        prompts = self._encode([m for m, _ in questions])
-        answers = self._run(
-            [p + r for p, r in zip(prompts, replies)], [dict(max_tokens=1, prompt_logprobs=0)] * len(replies)
-        )
-        totals = [
-            sum(a.prompt_logprobs[len(p) + i][t].logprob for i, t in enumerate(r))
-            for a, p, r in zip(answers, prompts, replies)
-        ]
-        return np.array(totals, float), np.array([len(r) for r in replies])
-
-    def _constrained(self, prompts: Sequence[Messages], settings: Sequence[dict]) -> list:
-        from vllm.sampling_params import StructuredOutputsParams
-
-        def outputs(s):
-            return {k: v for k, v in s.items() if k not in ("choice", "regex")} | dict(
-                structured_outputs=StructuredOutputsParams(choice=s.get("choice"), regex=s.get("regex"))
-            )
-
-        return self._run(self._encode(prompts), [outputs(s) for s in settings])
-
-    def _encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        return encode_all(self.tokenizer, prompts, self.context, self.name)
-
-    def _run(self, prompts: Sequence[list[int]], settings: Sequence[dict]) -> list:
-        from vllm import SamplingParams
-
-        out = self.llm.generate(
-            [dict(prompt_token_ids=p) for p in prompts],
-            [SamplingParams(**dict(temperature=0.0) | s) for s in settings],
-            use_tqdm=False,
-        )
-        self.counts.update(
-            prompts=len(out),
-            decode=sum(len(o.outputs[0].token_ids) for o in out),
-            cached=sum(o.num_cached_tokens or 0 for o in out),
-        )
-        self.counts["prefill"] += sum(len(o.prompt_token_ids) - (o.num_cached_tokens or 0) for o in out)
-        return out
+__all__ = ['merged', 'start_vllm', 'VLLMBase', 'constrained', 'VLLMEngine']
 
 # %% ../../nbs/03d_engines_vllm.ipynb #e3815910
 @contextmanager
@@ -140,3 +46,103 @@ def merged(folder: Path) -> Iterator[Path]:
         lm.tokenizer.save_pretrained(copy)
         del lm
         yield Path(copy)
+
+# %% ../../nbs/03d_engines_vllm.ipynb #df64b3e8
+def start_vllm(name: str, max_model_len: int, settings: dict):
+    """A `vllm.LLM` with the model called `name`, of whose context at most `max_model_len` tokens are used.
+
+    Raises `BumpError` where vLLM is not installed or can't run the model."""
+    from transformers import AutoConfig
+
+    try:
+        from vllm import LLM
+    except ImportError:
+        raise BumpError("This model runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
+    cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
+    with merged(model_folder(name)) as whole:
+        config = AutoConfig.from_pretrained(whole).get_text_config()
+        ours = dict(
+            enable_prefix_caching=True,
+            max_logprobs=64,
+            max_model_len=min(getattr(config, "max_position_embeddings", max_model_len), max_model_len),
+            seed=0,
+            disable_log_stats=True,
+        )
+        try:
+            return LLM(str(whole), **ours | cpu | settings)
+        except (ValueError, RuntimeError, OSError) as e:
+            raise BumpError(f"{name}: vLLM can't run it here ({reason_of(e)}).") from e
+
+# %% ../../nbs/03d_engines_vllm.ipynb #79ca814c
+class VLLMBase:
+    "vLLM in this process, and what it has read and written so far."
+
+    def __init__(
+        self,
+        model: str,  # a name as `model_folder` takes it
+        max_model_len: int = 8192,  # tokens of the longest prompt and answer
+        **settings,  # of `vllm.LLM`
+    ):
+        self.llm = start_vllm(model, max_model_len, settings)
+        folder = model_folder(model)
+        self.name, self.revision, self.tokenizer = model, weights_revision(folder), load_tokenizer(folder)
+        self.context = self.llm.llm_engine.model_config.max_model_len
+        self.counts: Counter = Counter()
+
+    def _encode(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        return encode_all(self.tokenizer, prompts, self.context, self.name)
+
+    def _run(self, prompts: Sequence[list[int]], settings: Sequence[dict]) -> list:
+        from vllm import SamplingParams
+
+        asked = [dict(prompt_token_ids=p) for p in prompts]
+        params = [SamplingParams(**dict(temperature=0.0) | x) for x in settings]
+        out = self.llm.generate(asked, params, use_tqdm=False)
+        cached = sum(o.num_cached_tokens or 0 for o in out)
+        self.counts.update(prompts=len(out), cached=cached)
+        self.counts["prefill"] += sum(len(o.prompt_token_ids) for o in out) - cached
+        self.counts["decode"] += sum(len(o.outputs[0].token_ids) for o in out)
+        return out
+
+# %% ../../nbs/03d_engines_vllm.ipynb #9a779a9b
+def constrained(**grammar) -> dict:
+    "Sampling parameters that keep an answer within a `choice` or a `regex`."
+    from vllm.sampling_params import StructuredOutputsParams
+
+    return dict(structured_outputs=StructuredOutputsParams(**grammar))
+
+# %% ../../nbs/03d_engines_vllm.ipynb #049b1a75
+class VLLMEngine(VLLMBase):
+    "A causal model that vLLM runs in this process: an `Engine`."
+
+    def generate(
+        self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
+    ) -> list[Completion | None]:
+        sampling = sampling_settings(len(prompts), rngs, temperature)
+        answers = self._run(self._encode(prompts), [dict(max_tokens=max_new_tokens) | x for x in sampling])
+        first = [a.outputs[0] for a in answers]
+        return [completion(o.text, len(o.token_ids), o.finish_reason) for o in first]
+
+    def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        grammars = [constrained(choice=list(c)) for _, c in questions]
+        settings = [dict(max_tokens=1, logprobs=beginnings(c)) | g for (_, c), g in zip(questions, grammars)]
+        answers = self._run(self._encode([m for m, _ in questions]), settings)
+        listed = [{t: x.logprob for t, x in a.outputs[0].logprobs[0].items()} for a in answers]
+        tokens = [single_tokens(self.tokenizer, c) for _, c in questions]
+        return [log_normalized([x.get(t, min(x.values())) for t in ids]) for ids, x in zip(tokens, listed)]
+
+    def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        settings = [dict(max_tokens=4 * len(c)) | constrained(regex=order_regex(c)) for _, c in questions]
+        answers = self._run(self._encode([m for m, _ in questions]), settings)
+        return [a.outputs[0].text.split(SEPARATOR) for a in answers]
+
+    def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        replies = [self.tokenizer(r, add_special_tokens=False)["input_ids"] for _, r in questions]
+        prompts = self._encode([m for m, _ in questions])
+        settings = [dict(max_tokens=1, prompt_logprobs=0)] * len(replies)
+        answers = self._run([p + r for p, r in zip(prompts, replies)], settings)
+        totals = [
+            sum(a.prompt_logprobs[len(p) + i][t].logprob for i, t in enumerate(r))
+            for a, p, r in zip(answers, prompts, replies)
+        ]
+        return np.array(totals, float), np.array([len(r) for r in replies])

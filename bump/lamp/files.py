@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numpy as np
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
-from ..errors import BumpError
+import numpy as np
+
+from ..errors import BumpError, check_at_least
 from ..interactions import BadRecord, lamp_text
 from .metrics import lamp_extra
 from .tasks import Question, Task
 
 # %% auto #0
-__all__ = ['TAGS', 'WORLD_TASKS', 'ADDRESS', 'Questions', 'entry_date', 'save_lamp_world', 'lamp_files', 'fetch_file',
-           'whole_json']
+__all__ = ['ADDRESS', 'TAGS', 'WORLD_TASKS', 'Questions', 'entry_date', 'entry_time', 'lamp_files', 'fetch_file', 'whole_json',
+           'save_lamp_world']
 
 # %% ../../nbs/12b_lamp_files.ipynb #e21bbf5f
 class Questions:
-    "The questions of a split: iterate as often as you like, each time they are read from disk. Raises `BumpError` with the place of what is wrong."
+    """The questions of a split: iterate as often as you like, each time they are read from disk.
+
+    Raises `BumpError` with the place of what is wrong."""
 
     def __init__(
         self,
@@ -37,40 +41,15 @@ class Questions:
     ):
         if split not in ("train", "dev", "test"):
             raise BumpError(f"The split is train, dev or test, not {split!r}.")
-        if limit is not None and limit < 1:
-            raise BumpError(f"limit is at least 1, not {limit}.")
-        folder = next(
-            (f for f in (Path(data, task.name), Path(data)) if (f / f"{split}_questions.json").exists()), None
-        )
-        if folder is None:
-            raise BumpError(f"{Path(data, task.name, f'{split}_questions.json')}: there is no such file.")
-        self.path, self.task, self.split, self.limit = folder / f"{split}_questions.json", task, split, limit
-        self._answers = _read_golds(folder / f"{split}_outputs.json", task)
-        self._check()
-
-    def _check(self):
-        self.golds: dict[str, str | None] = {}  # by question id, in the order of the file
-        self.labels: tuple[str, ...] = ()  # of all questions
-        self.people: dict[str, str] = {}  # question id → person
-        self.time_based, self.without_text = (
-            False,
-            0,
-        )  # whether records have dates; how many had no text and were left out
-        h = hashlib.blake2b(digest_size=8)
-        for n, (q, entries, left_out) in enumerate(self._read(), 1):
-            if q.id in self.golds:
-                raise BumpError(f"{self.path}: question {n}: the id {q.id!r} is there twice; remove one.")
-            self.golds[q.id], self.people[q.id] = q.gold, q.person
-            self.time_based, self.without_text = (
-                self.time_based or any(map(entry_date, entries)),
-                self.without_text + left_out,
-            )
-            if q.labels != self.labels:
-                self.labels = tuple(dict.fromkeys(self.labels + q.labels))
-            h.update(json.dumps(astuple(q)[:6]).encode())  # all but the person
-        if not self.golds:
-            raise BumpError(f"{self.path}: there is no question in it.")
-        self.fingerprint = h.hexdigest()  # equal only for equal questions
+        check_at_least(1, limit=limit)
+        self.path = _questions_file(data, task, split)
+        self.task, self.split, self.limit = task, split, limit
+        self._answers = _read_golds(self.path.with_name(f"{split}_outputs.json"), task)
+        facts = _look_through(self)
+        self.golds: dict[str, str | None] = facts.golds
+        self.users: dict[str, str] = facts.users
+        self.labels, self.fingerprint = facts.labels, facts.fingerprint
+        self.time_based, self.without_text = facts.time_based, facts.without_text
 
     def __len__(self) -> int:
         return len(self.golds)
@@ -80,7 +59,9 @@ class Questions:
             yield q
 
     def with_entries(self) -> Iterator[tuple[Question, list[dict]]]:
-        "Each question with the entries of its history as they stand in the file, oldest first; those without any text are left out."
+        """Each question with the entries of its history as they stand in the file, oldest first.
+
+        Those without any text are left out."""
         for q, entries, _ in self._read():
             yield q, entries
 
@@ -90,6 +71,41 @@ class Questions:
             yield q, entries, len(row["profile"]) - len(entries)
             if n == self.limit:
                 return
+
+# %% ../../nbs/12b_lamp_files.ipynb #c83b74c9
+@dataclass
+class _Facts:
+    golds: dict[str, str | None] = field(default_factory=dict)  # by question id, in the order of the file
+    users: dict[str, str] = field(default_factory=dict)  # question id → user
+    labels: tuple[str, ...] = ()  # of all questions
+    time_based: bool = False  # whether records have dates
+    without_text: int = 0  # records that had no text and were left out
+    fingerprint: str = ""  # equal only for equal questions
+
+
+def _look_through(questions: Questions) -> _Facts:
+    facts, h = _Facts(), hashlib.blake2b(digest_size=8)
+    for n, (q, entries, left_out) in enumerate(questions._read(), 1):
+        if q.id in facts.golds:
+            raise BumpError(f"{questions.path}: question {n}: the id {q.id!r} is there twice; remove one.")
+        facts.golds[q.id] = q.gold
+        facts.users[q.id] = q.user_id
+        facts.time_based = facts.time_based or any(map(entry_date, entries))
+        facts.without_text += left_out
+        if q.labels != facts.labels:
+            facts.labels = tuple(dict.fromkeys(facts.labels + q.labels))
+        h.update(json.dumps(astuple(q)[:6]).encode())  # all but the user
+    if not facts.golds:
+        raise BumpError(f"{questions.path}: there is no question in it.")
+    facts.fingerprint = h.hexdigest()
+    return facts
+
+
+def _questions_file(data: str | Path, task: Task, split: str) -> Path:
+    for folder in (Path(data, task.name), Path(data)):
+        if (folder / f"{split}_questions.json").exists():
+            return folder / f"{split}_questions.json"
+    raise BumpError(f"{Path(data, task.name, f'{split}_questions.json')}: there is no such file.")
 
 # %% ../../nbs/12b_lamp_files.ipynb #76a61365
 def _stream(path: Path) -> Iterator:
@@ -138,33 +154,28 @@ def _scalar(value) -> str:  # of a text or a number
 # %% ../../nbs/12b_lamp_files.ipynb #a8caa23d
 def _question(row: dict, where: str, task: Task, golds: Mapping[str, str] | None) -> tuple[Question, list[dict]]:
     try:
-        id, text, profile, person = _scalar(row["id"]), _scalar(row["input"]), list(row["profile"]), row.get("user_id")
+        id, text, profile, user_id = _scalar(row["id"]), _scalar(row["input"]), list(row["profile"]), row.get("user_id")
     except (KeyError, TypeError, ValueError):
         raise BumpError(f"{where}: needs an id, an input and a profile.") from None
+    where_id = f"{where} (id {id})"
     match = task.parts.search(text)
     if match is None:
-        raise BumpError(f"{where} (id {id}): the input is not one of {task.name}.")
+        raise BumpError(f"{where_id}: the input is not one of {task.name}.")
     if golds is not None and id not in golds:
         raise BumpError(
-            f"{where} (id {id}): there is no right answer with this id; is the outputs file that of another split?"
+            f"{where_id}: there is no right answer with this id; is the outputs file that of another split?"
         )
-    labels, gold = (
-        task.labels or (tuple(t.strip() for t in match[1].split(",")) if task.name == "LaMP_2" else ()),
-        golds[id] if golds else None,
-    )
+    labels = task.labels
+    if task.name == "LaMP_2":
+        labels = tuple(t.strip() for t in match[1].split(","))
+    gold = golds[id] if golds else None
     if labels and gold is not None and gold.strip() not in labels:
-        raise BumpError(f"{where} (id {id}): the right answer {gold!r} is none of {', '.join(labels)}.")
+        raise BumpError(f"{where_id}: the right answer {gold!r} is none of {', '.join(labels)}.")
     read = [(e, t) for n, e in enumerate(profile, 1) if (t := _text_of(e, f"{where}, profile entry {n}", task))]
     read.sort(key=lambda pair: entry_date(pair[0]))
-    return Question(
-        id,
-        text,
-        tuple(g.strip() for g in match.groups()),
-        tuple(t for _, t in read),
-        labels,
-        gold,
-        id if person in (None, "") else str(person),
-    ), [e for e, _ in read]
+    parts, records = tuple(g.strip() for g in match.groups()), tuple(t for _, t in read)
+    user_id = id if user_id in (None, "") else str(user_id)
+    return Question(id, text, parts, records, labels, gold, user_id), [e for e, _ in read]
 
 # %% ../../nbs/12b_lamp_files.ipynb #6d8693e1
 def _text_of(entry, where: str, task: Task) -> str | None:  # None where there is no text
@@ -183,13 +194,166 @@ def _text_of(entry, where: str, task: Task) -> str | None:  # None where there i
         raise
 
 # %% ../../nbs/12b_lamp_files.ipynb #81d03a97
-def entry_date(entry: dict, where: str = "") -> tuple[int, ...]:  # the time-based split has one
-    "The date of a history entry as numbers, largest unit first; empty without a date. Raises `BumpError` where that can't be done."
+def entry_date(entry: dict, where: str = "") -> tuple[int, ...]:
+    "The date of an entry as numbers, largest unit first; empty without one. Raises `BumpError` where it can't be read."
     date = "" if entry.get("date") is None else str(entry["date"]).strip()
     parts = tuple(map(int, re.findall(r"\d+", date)))
-    if date and (re.search(r"[^\d\s:./TZ+-]", date) or not parts or (len(parts) > 1 and parts[0] < 1000)):
+    if date and (re.search(r"[^\d\s:./TZ+-]", date) or not parts or not _is_date(parts)):
         raise BumpError(f"{where}: can't read the date {date!r}; year, month and day in this order, please.")
     return parts
+
+
+def _is_date(parts: tuple[int, ...]) -> bool:
+    if len(parts) == 1:
+        return True
+    try:
+        return _moment(parts).year >= 1000
+    except ValueError:
+        return False
+
+
+def _moment(parts: tuple[int, ...]) -> datetime:
+    year, month, day, hour, minute, second = (parts + (1, 1, 0, 0, 0)[len(parts) - 1 :])[:6]
+    return datetime(year, month, day, hour, minute, second)
+
+
+def entry_time(entry: dict) -> str | None:  # None without a date
+    "The date of an entry as `load_logs` reads it: 2009-05 is the first of May."
+    parts = entry_date(entry)
+    if not parts:
+        return None
+    if len(parts) == 1 and not 1000 <= parts[0] <= 9999:
+        return str(entry["date"])
+    moment = _moment(parts)
+    return moment.date().isoformat() if len(parts) <= 3 else moment.isoformat()
+
+# %% ../../nbs/12b_lamp_files.ipynb #38dd9d30
+ADDRESS = "https://ciir.cs.umass.edu/downloads/LaMP"
+
+
+def lamp_files(
+    task: Task, split: str = "user", address: str = ADDRESS
+) -> dict[Path, str]:  # file, relative to DIR → address
+    "The files of a task in the user-based (`user`) or time-based (`time`) split."
+    if split not in ("user", "time"):
+        raise BumpError(f"The split of the users is user or time, not {split!r}.")
+    base = Path("time" if split == "time" else "")
+    names = [
+        f"{part}_{kind}.json"
+        for part in ("train", "dev", "test")
+        for kind in ("questions", "outputs")
+        if (part, kind) != ("test", "outputs")
+    ]
+    there = (base / task.name / ("new" if task.name == "LaMP_2" else "")).as_posix()
+    return {base / task.name / name: f"{address}/{there}/{name.split('_')[0]}/{name}" for name in names}
+
+# %% ../../nbs/12b_lamp_files.ipynb #2060936c
+def fetch_file(
+    url: str,
+    path: Path,
+    stall: float = 30.0,  # seconds of silence after which the connection counts as dead
+    retries: int = 5,  # failures in a row that bring nothing
+    pause: float = 1.0,  # seconds before the first retry; doubled each time
+) -> bool:  # False where the file was there already
+    "Fetch `url` to `path`, or go on with it. Raises `BumpError` where it can't be had, or is not JSON."
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, failures, broken = path.with_name(path.name + ".part"), 0, 0
+    while True:
+        before = _size(part)
+        why = _receive(url, part, stall)
+        if why is None and whole_json(part):
+            break
+        if why is None:
+            _forget(part)
+            broken, why = broken + 1, "what comes is not JSON; the file may have moved"
+        failures = 0 if _size(part) > before else failures + 1
+        if failures > retries or broken > 1:
+            if not _size(part):
+                _forget(part)
+            raise BumpError(
+                f"{url}: {why}" + (f"; {_size(part):,} bytes are kept, start again to go on." if part.exists() else ".")
+            )
+        time.sleep(min(60.0, pause * 2**failures))
+    part.replace(path)
+    _etag(part).unlink(missing_ok=True)
+    return True
+
+# %% ../../nbs/12b_lamp_files.ipynb #457e79d7
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _etag(part: Path) -> Path:
+    return part.with_suffix(".etag")
+
+
+def _forget(part: Path) -> None:
+    for p in (part, _etag(part)):
+        p.unlink(missing_ok=True)
+
+
+def _receive(url: str, part: Path, stall: float) -> str | None:  # what went wrong
+    "Append what `part` is still missing."
+    httpx = lamp_extra("httpx")
+    known = _etag(part).read_text() if _etag(part).exists() else None
+    headers = {"Accept-Encoding": "identity"} | (
+        {"Range": f"bytes={_size(part)}-", "If-Range": known} if known and _size(part) else {}
+    )
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=stall, follow_redirects=True) as r:
+            return _store(r, part, url)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
+        raise BumpError(f"{url}: is no address to fetch from ({e}).") from None
+    except httpx.RequestError as e:
+        return f"the connection failed ({str(e) or type(e).__name__})"
+
+# %% ../../nbs/12b_lamp_files.ipynb #510a7975
+def _store(r, part: Path, url: str) -> str | None:
+    from tqdm import tqdm
+
+    if r.status_code == 416 and r.headers.get("content-range", "").endswith(f"/{_size(part)}"):
+        return None  # all is there
+    if r.status_code == 416:
+        _forget(part)
+        return "the server has another file now"
+    if r.status_code >= 500 or r.status_code == 429:
+        return f"the server answers with status {r.status_code}"
+    if r.status_code not in (200, 206):
+        raise BumpError(f"{url}: the server answers with status {r.status_code}.")
+    offset = _size(part) if r.status_code == 206 else 0
+    if r.status_code == 206 and not r.headers.get("content-range", "").startswith(f"bytes {offset}-"):
+        _forget(part)
+        return "the server sent another piece than was asked for"
+    version = r.headers.get("etag") or r.headers.get("last-modified")
+    if version and not version.startswith("W/"):
+        _etag(part).write_text(version)
+    else:
+        _etag(part).unlink(missing_ok=True)
+    length = int(r.headers["content-length"]) + offset if "content-length" in r.headers else None
+    with (
+        open(part, "ab" if offset else "wb") as f,
+        tqdm(total=length, initial=offset, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+    ):
+        try:
+            for chunk in r.iter_raw():
+                f.write(chunk)
+                bar.update(len(chunk))
+        finally:
+            f.flush()
+            os.fsync(f.fileno())
+    return None
+
+# %% ../../nbs/12b_lamp_files.ipynb #68187377
+def whole_json(path: Path) -> bool:
+    "Whether a file is one JSON value, read as a stream."
+    ijson = lamp_extra("ijson")
+    with open(path, "rb") as f:
+        try:
+            return sum(1 for _ in ijson.basic_parse(f)) > 0
+        except ijson.JSONError:
+            return False
 
 # %% ../../nbs/12b_lamp_files.ipynb #62ce1edf
 TAGS = (
@@ -258,7 +422,10 @@ def _styled(person, text: str) -> str:
 def _paper(rng, p, other):
     own, pair = _bare(p, -1)[0], [(_bare(p, -2)[0], "[1]"), (_bare(other, -2)[0], "[2]")]
     first, second = pair if rng.random() < 0.5 else pair[::-1]
-    text = f'For an author who has written the paper with the title "{own}", which reference is related? Just answer with [1] or [2] without explanation. [1]: "{first[0]}" [2]: "{second[0]}"'
+    text = (
+        f'For an author who has written the paper with the title "{own}", which reference is related? Just answer '
+        f'with [1] or [2] without explanation. [1]: "{first[0]}" [2]: "{second[0]}"'
+    )
     return (
         text,
         [dict(title=_bare(p, n)[0], abstract=_styled(p, _bare(p, n)[0])) for n in range(len(p.history) - 2)],
@@ -272,12 +439,18 @@ def _tag(p, n: int) -> str:  # of two tags, the second where the person likes no
 
 
 def _film(rng, p, other):
-    text = f"Which tag does this movie relate to among the following tags? Just answer with the tag name without further explanation. tags: [{', '.join(TAGS)}] description: {_bare(p, -1)[0]}"
+    text = (
+        "Which tag does this movie relate to among the following tags? Just answer with the tag name without "
+        f"further explanation. tags: [{', '.join(TAGS)}] description: {_bare(p, -1)[0]}"
+    )
     return text, [dict(tag=_tag(p, n), description=_bare(p, n)[0]) for n in range(len(p.history) - 1)], _tag(p, -1)
 
 
 def _review(rng, p, other):
-    text = f"What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without further explanation. review: {_styled(p, _bare(p, -1)[0])}"
+    text = (
+        "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 without "
+        f"further explanation. review: {_styled(p, _bare(p, -1)[0])}"
+    )
     return (
         text,
         [dict(text=_styled(p, _bare(p, n)[0]), score=_bare(p, n)[1]) for n in range(len(p.history) - 1)],
@@ -309,131 +482,3 @@ WORLD_TASKS = dict(
         lambda styled, bare: dict(text=styled),
     ),
 )
-
-# %% ../../nbs/12b_lamp_files.ipynb #38dd9d30
-ADDRESS = "https://ciir.cs.umass.edu/downloads/LaMP"
-
-
-def lamp_files(
-    task: Task, split: str = "user", address: str = ADDRESS
-) -> dict[Path, str]:  # file, relative to DIR → address
-    "The files of a task in the user-based (`user`) or time-based (`time`) split."
-    if split not in ("user", "time"):
-        raise BumpError(f"The split of the users is user or time, not {split!r}.")
-    base = Path("time" if split == "time" else "")
-    names = [
-        f"{part}_{kind}.json"
-        for part in ("train", "dev", "test")
-        for kind in ("questions", "outputs")
-        if (part, kind) != ("test", "outputs")
-    ]
-    there = (base / task.name / ("new" if task.name == "LaMP_2" else "")).as_posix()
-    return {base / task.name / name: f"{address}/{there}/{name.split('_')[0]}/{name}" for name in names}
-
-# %% ../../nbs/12b_lamp_files.ipynb #2060936c
-def fetch_file(
-    url: str,
-    path: Path,
-    stall: float = 30.0,  # seconds of silence after which the line counts as dead
-    retries: int = 5,  # failures in a row that bring nothing
-    pause: float = 1.0,  # seconds before the first retry; doubled each time
-) -> bool:  # False where the file was there already
-    "Fetch `url` to `path`, or go on with it. Raises `BumpError` where it can't be had, or is not JSON."
-    if path.exists():
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, failures, broken = path.with_name(path.name + ".part"), 0, 0
-    while True:
-        before = _size(part)
-        why = _receive(url, part, stall)
-        if why is None and whole_json(part):
-            break
-        if why is None:
-            _forget(part)
-            broken, why = broken + 1, "what comes is not JSON; the file may have moved"
-        failures = 0 if _size(part) > before else failures + 1
-        if failures > retries or broken > 1:
-            if not _size(part):
-                _forget(part)
-            raise BumpError(
-                f"{url}: {why}" + (f"; {_size(part):,} bytes are kept, start again to go on." if part.exists() else ".")
-            )
-        time.sleep(min(60.0, pause * 2**failures))
-    part.replace(path)
-    _etag(part).unlink(missing_ok=True)
-    return True
-
-# %% ../../nbs/12b_lamp_files.ipynb #457e79d7
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _etag(part: Path) -> Path:
-    return part.with_suffix(".etag")
-
-
-def _forget(part: Path) -> None:
-    for p in (part, _etag(part)):
-        p.unlink(missing_ok=True)
-
-
-def _receive(url: str, part: Path, stall: float) -> str | None:  # what went wrong
-    "Append what `part` is still missing."
-    httpx = lamp_extra("httpx")
-    known = _etag(part).read_text() if _etag(part).exists() else None
-    headers = {"Accept-Encoding": "identity"} | (
-        {"Range": f"bytes={_size(part)}-", "If-Range": known} if known and _size(part) else {}
-    )
-    try:
-        with httpx.stream("GET", url, headers=headers, timeout=stall, follow_redirects=True) as r:
-            return _store(r, part, url)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as e:
-        raise BumpError(f"{url}: is no address to fetch from ({e}).") from None
-    except httpx.RequestError as e:
-        return f"the line failed ({str(e) or type(e).__name__})"
-
-# %% ../../nbs/12b_lamp_files.ipynb #510a7975
-def _store(r, part: Path, url: str) -> str | None:
-    from tqdm import tqdm
-
-    if r.status_code == 416 and r.headers.get("content-range", "").endswith(f"/{_size(part)}"):
-        return None  # all is there
-    if r.status_code == 416:
-        _forget(part)
-        return "the server has another file now"
-    if r.status_code >= 500 or r.status_code == 429:
-        return f"the server answers with status {r.status_code}"
-    if r.status_code not in (200, 206):
-        raise BumpError(f"{url}: the server answers with status {r.status_code}.")
-    offset = _size(part) if r.status_code == 206 else 0
-    if r.status_code == 206 and not r.headers.get("content-range", "").startswith(f"bytes {offset}-"):
-        _forget(part)
-        return "the server sent another piece than was asked for"
-    version = r.headers.get("etag") or r.headers.get("last-modified")
-    if version and not version.startswith("W/"):
-        _etag(part).write_text(version)
-    else:
-        _etag(part).unlink(missing_ok=True)
-    length = int(r.headers["content-length"]) + offset if "content-length" in r.headers else None
-    with (
-        open(part, "ab" if offset else "wb") as f,
-        tqdm(total=length, initial=offset, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
-    ):
-        try:
-            for chunk in r.iter_raw():
-                f.write(chunk)
-                bar.update(len(chunk))
-        finally:
-            f.flush()
-            os.fsync(f.fileno())
-    return None
-
-# %% ../../nbs/12b_lamp_files.ipynb #68187377
-def whole_json(path: Path) -> bool:
-    "Whether a file is one JSON value, read as a stream."
-    ijson = lamp_extra("ijson")
-    with open(path, "rb") as f:
-        try:
-            return sum(1 for _ in ijson.basic_parse(f)) > 0
-        except ijson.JSONError:
-            return False

@@ -5,15 +5,24 @@
 # %% ../../nbs/12a_lamp_metrics.ipynb #c482bcc5
 from __future__ import annotations
 
-import numpy as np
 from collections.abc import Sequence
 from importlib import import_module
+
+import numpy as np
 
 from ..errors import BumpError
 from .tasks import LAMP, Task
 
 # %% auto #0
-__all__ = ['ELEVEN', 'LOWER_IS_BETTER', 'LEADERBOARD', 'evaluate', 'rouge_scorer', 'aggregate', 'lamp_extra']
+__all__ = ['ELEVEN', 'LOWER_IS_BETTER', 'LEADERBOARD', 'lamp_extra', 'evaluate', 'rouge_scorer', 'aggregate']
+
+# %% ../../nbs/12a_lamp_metrics.ipynb #7b2d8bb6
+def lamp_extra(module: str):
+    "A module of the extra `lamp`."
+    try:
+        return import_module(module)
+    except ImportError:
+        raise BumpError(f"LaMP needs {module.split('.')[0]}; install it with: pip install 'bump[lamp]'.") from None
 
 # %% ../../nbs/12a_lamp_metrics.ipynb #06d64eca
 def evaluate(
@@ -67,11 +76,3 @@ LEADERBOARD = {
         "FlanT5-base fine-tuned + retrieval": ".734 .556 .519 .245 .560 .186 .171 .450 .409 .528 .475",
     }.items()
 }
-
-# %% ../../nbs/12a_lamp_metrics.ipynb #7b2d8bb6
-def lamp_extra(module: str):
-    "A module of the extra `lamp`."
-    try:
-        return import_module(module)
-    except ImportError:
-        raise BumpError(f"LaMP needs {module.split('.')[0]}; install it with: pip install 'bump[lamp]'.") from None

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numpy as np
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..engines.base import Engine
-from ..errors import BumpError
-from ..files import drop_cut_line, write_json
+from ..errors import BumpError, check_at_least
+from ..files import JobFolder, drop_cut_line, json_line, read_facts, write_json, write_synced
 from .files import Questions
 from .metrics import aggregate, evaluate
 from .tasks import LAMP_VERSION, Question, Task, fit_prompt
@@ -54,7 +55,8 @@ def parse_method(name: str) -> Method:
             retrieval, k = kind, int(number)
         else:
             raise BumpError(
-                f"The method {name!r} is unknown; it is none, copy, recent:K, bm25:K, a profile ({', '.join(PROFILES)}), or a profile and records like bump+bm25:4."
+                f"The method {name!r} is unknown; it is none, copy, recent:K, bm25:K, a profile "
+                f"({', '.join(PROFILES)}), or a profile and records like bump+bm25:4."
             )
     return Method(name, profile, retrieval, k)
 
@@ -73,16 +75,19 @@ def retrieve(q: Question, m: Method) -> list[str]:  # best first
     return [q.records[i] for i in np.argsort(-scores, kind="stable")[: m.k]]
 
 # %% ../../nbs/12d_lamp_runs.ipynb #169aeca9
-def strangers(profiles: Mapping[str, str], seed: int, people: Mapping[str, str] | None = None) -> dict[str, str]:
-    "Every question gets somebody else's profile: a cyclic shift of the people (question → person, default: one a question) in a random order."
-    people = people or {i: i for i in profiles}
-    first = {people[i]: i for i in sorted(profiles, reverse=True)}  # a question of each person
+def strangers(profiles: Mapping[str, str], seed: int, users: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Every question gets another user's profile: a cyclic shift of the users in a random order.
+
+    `users` says whose a question is (default: each question is a user's of its own).
+    Raises `BumpError` where there is one user only."""
+    users = users or {i: i for i in profiles}
+    first = {users[i]: i for i in sorted(profiles, reverse=True)}  # a question of each user
     if len(first) < 2:
         raise BumpError("A stranger's profile needs at least two users.")
     names = sorted(first)
     order = [names[i] for i in named_rng(seed, 0, "", "strangers").permutation(len(names))]
     after = dict(zip(order, order[1:] + order[:1]))
-    return {i: profiles[first[after[people[i]]]] for i in profiles}
+    return {i: profiles[first[after[users[i]]]] for i in profiles}
 
 # %% ../../nbs/12d_lamp_runs.ipynb #bb7e8dae
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ class AnswerSettings:
             raise BumpError(f"answers is labels or text, not {self.answers!r}.")
         if min(self.max_prompt_tokens, self.max_new_tokens) < 1:
             raise BumpError(
-                f"The budgets of prompt and answer are at least 1 token, not {self.max_prompt_tokens} and {self.max_new_tokens}."
+                f"The budgets of prompt and answer are at least 1 token, not {self.max_prompt_tokens} and "
+                f"{self.max_new_tokens}."
             )
 
 
@@ -166,85 +172,85 @@ def run_lamp(
     method: str,
     backbone: Engine | None,  # None for copy
     folder: str | Path,
-    profiles: Mapping[str, str] | None = None,  # user → profile
+    profiles: Mapping[str, str] | None = None,  # question id → profile
     settings: AnswerSettings = AnswerSettings(),
-    name: str | None = None,  # default: the method
+    name: str | None = None,  # what tables call the run; default: the method
     batch_size: int = 64,
     seed: int = 0,  # of the strangers
     writer: str | None = None,  # who wrote the profiles, for the record
 ) -> dict:  # the scores, as in scores.json
-    "Answer the questions that `folder` is still missing, and score all of them."
-    m, folder, task = parse_method(method), Path(folder), questions.task
-    if batch_size < 1:
-        raise BumpError(f"batch_size is at least 1, not {batch_size}.")
-    need = settings.max_prompt_tokens + settings.max_new_tokens
-    if method != "copy" and backbone.context and need > backbone.context:
-        raise BumpError(
-            f"Prompt and answer may take {need} tokens, and {backbone.name} reads {backbone.context}; lower one of the budgets."
-        )
-    texts = _profiles_for(m, questions.people, profiles, seed)
-    store = (
-        hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest() if m.profile else None
-    )
-    known = ("copy", "") if method == "copy" else (backbone.name, backbone.revision)
-    done = _open_folder(
-        folder,
-        LampRun(
-            task.name,
-            questions.split,
-            name or method,
-            method,
-            *known,
-            store,
-            questions.fingerprint,
-            len(questions),
-            questions.time_based,
-            questions.without_text,
-            **asdict(settings),
-            seed=seed,
-            writer=writer,
-        ),
-    )
+    """Answer the questions that `folder` is still missing, and score all of them.
+
+    Raises `BumpError` where the folder holds another run, profiles are missing, or the budgets are too large."""
+    m, folder = parse_method(method), Path(folder)
+    check_at_least(1, batch_size=batch_size)
+    if method != "copy":
+        _check_budgets(settings, backbone)
+    texts = _profiles_for(m, questions.users, profiles, seed)
+    done = _open_folder(folder, _describe(questions, m, backbone, texts, settings, name, seed, writer))
 
     def ask(batch):
-        return (
-            [("", q.parts[-1]) for q in batch]
-            if method == "copy"
-            else answer(task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
-        )
+        if method == "copy":
+            return [("", q.parts[-1]) for q in batch]
+        return answer(questions.task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
 
     if len(done) < len(questions):
         _write(folder, questions, done, ask, batch_size)
     return score_run(folder, questions)
 
+# %% ../../nbs/12d_lamp_runs.ipynb #9639277c
+def _describe(questions: Questions, m: Method, backbone, texts, settings, name, seed, writer) -> LampRun:
+    hashed = hashlib.blake2b(json.dumps(sorted(texts.items())).encode(), digest_size=8).hexdigest()
+    model, revision = ("copy", "") if m.name == "copy" else (backbone.name, backbone.revision)
+    return LampRun(
+        questions.task.name,
+        questions.split,
+        name or m.name,
+        m.name,
+        model,
+        revision,
+        hashed if m.profile else None,
+        questions.fingerprint,
+        len(questions),
+        questions.time_based,
+        questions.without_text,
+        **asdict(settings),
+        seed=seed,
+        writer=writer,
+    )
+
+
+def _check_budgets(settings: AnswerSettings, backbone: Engine) -> None:
+    need = settings.max_prompt_tokens + settings.max_new_tokens
+    if backbone.context and need > backbone.context:
+        raise BumpError(
+            f"Prompt and answer may take {need} tokens, and {backbone.name} reads {backbone.context}; "
+            "lower one of the budgets."
+        )
+
 # %% ../../nbs/12d_lamp_runs.ipynb #8caa57e0
 def _profiles_for(
-    m: Method, people: Mapping[str, str], profiles: Mapping[str, str] | None, seed: int
+    m: Method, users: Mapping[str, str], profiles: Mapping[str, str] | None, seed: int
 ) -> Mapping[str, str]:
     if not m.profile:
         return {}
-    missing = next((i for i in people if i not in (profiles or {})), None)
+    missing = next((i for i in users if i not in (profiles or {})), None)
     if missing is not None:
         raise BumpError(
-            f"There is no profile for user {missing!r}; write them with --writer, or give a store that has all with --profiles."
+            f"There is no profile for user {missing!r}; write them with --writer, or give a store that has all "
+            "with --profiles."
         )
-    mine = {i: profiles[i] for i in people}
-    return strangers(mine, seed, people) if m.profile == "shuffled" else mine
+    mine = {i: profiles[i] for i in users}
+    return strangers(mine, seed, users) if m.profile == "shuffled" else mine
 
 # %% ../../nbs/12d_lamp_runs.ipynb #7d9b0b22
 def _open_folder(folder: Path, run: LampRun) -> Collection[str]:  # ids that are done
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "run.json").exists():
-        before = read_run(folder / "run.json")
-        for k, v in asdict(run).items():
-            if before.get(k) != v:
-                raise BumpError(
-                    f"{folder} holds a run with {k}={before.get(k)!r}, now it is {v!r}; choose another output_dir."
-                )
+    job = JobFolder(folder, asdict(run))
+    if job.begun:
+        read_run(job.file)
     elif (folder / "predictions.jsonl").exists():
         raise BumpError(f"{folder} has answers, but no run.json says whose; choose another output_dir.")
-    else:
-        write_json(folder / "run.json", asdict(run))
+    job.begin()
     done = read_predictions(folder).keys()
     _keep_prompts(folder / "prompts.jsonl", done)
     return done
@@ -252,17 +258,16 @@ def _open_folder(folder: Path, run: LampRun) -> Collection[str]:  # ids that are
 # %% ../../nbs/12d_lamp_runs.ipynb #649cf08f
 def read_run(path: Path) -> dict:
     "What `bump lamp eval` wrote of a run. Raises `BumpError` for anything else."
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        run = None
-    if not isinstance(run, dict) or any(k not in run for k in ("task", "method", "questions")):
+    run = read_facts(path)
+    if any(k not in run for k in ("task", "method", "questions")):
         raise BumpError(f"{path}: is not of a run of `bump lamp eval`; choose another folder.")
     return run
 
 # %% ../../nbs/12d_lamp_runs.ipynb #961f2cd4
-def read_rows(path: Path, *keys: str) -> Iterator[dict[str, str]]:
-    "The lines of a file of a run, without a last one that was cut off. Raises `BumpError` with the line that can't be read."
+def read_rows(path: Path, *keys: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file of a run, without a last one that was cut off.
+
+    Raises `BumpError` with the line that can't be read."""
     if not path.exists():
         return
     drop_cut_line(path)
@@ -287,7 +292,7 @@ def _keep_prompts(path: Path, done: Collection[str]) -> None:  # of a batch whos
         return
     aside = path.with_name(path.name + ".tmp")
     with open(aside, "w", encoding="utf-8") as g:
-        g.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in read_rows(path, "id", "hash") if r["id"] in done)
+        g.writelines(json_line(r) for r in read_rows(path, "id", "hash") if r["id"] in done)
     aside.replace(path)
 
 # %% ../../nbs/12d_lamp_runs.ipynb #84ddb1af
@@ -302,73 +307,64 @@ def _write(folder: Path, questions: Questions, done: Collection[str], ask: Calla
     ):
         while batch := list(islice(todo, batch_size)):
             rows = [(q.id, prompt, reply) for q, (prompt, reply) in zip(batch, ask(batch)) if reply is not None]
-            _append(
-                prompts,
-                [
-                    dict(
-                        id=i,
-                        hash=hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest(),
-                        records=prompt.count("<record>"),
-                    )
-                    for i, prompt, _ in rows
-                ],
-            )  # first, so that no answer is without its prompt
-            _append(answers, [dict(id=i, prediction=reply) for i, _, reply in rows])
+            write_synced(prompts, "".join(json_line(_prompt_row(i, prompt)) for i, prompt, _ in rows))
+            write_synced(answers, "".join(json_line(dict(id=i, prediction=reply)) for i, _, reply in rows))
             bar.update(len(batch))
 
-# %% ../../nbs/12d_lamp_runs.ipynb #803e69b2
-def _append(f, rows: Sequence[dict]) -> None:
-    f.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    f.flush()
-    os.fsync(f.fileno())
+
+def _prompt_row(id: str, prompt: str) -> dict:
+    digest = hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()
+    return dict(id=id, hash=digest, records=prompt.count("<record>"))
 
 # %% ../../nbs/12d_lamp_runs.ipynb #5f553615
 def bootstrap_metric(
     metric: str,
     values: np.ndarray,  # as `evaluate` gives them, a row a question
     other: np.ndarray | None = None,  # of another run on the same questions
-    person: np.ndarray | None = None,  # number of the person of each question, from 0; default: a person a question
+    user: np.ndarray | None = None,  # number of the user of each question, from 0; default: a user a question
     seed: int = 0,
     n_resamples: int = 1000,
 ) -> Mean:
-    "A metric, or its difference to `other`, with a 95% percentile interval over people, who are drawn with all their questions."
-    rng, person = np.random.default_rng(seed), np.arange(len(values)) if person is None else person
+    """A metric, or its difference to `other`, with a 95% percentile interval.
+
+    Users are drawn, with all their questions."""
+    rng, user = np.random.default_rng(seed), np.arange(len(values)) if user is None else user
 
     def value(rows):
         return aggregate(metric, values[rows]) - (aggregate(metric, other[rows]) if other is not None else 0)
 
-    resampled = [value(rows) for rows in draw_users(rng, person, n_resamples)]
-    return Mean(value(np.arange(len(values))), *map(float, np.percentile(resampled, [2.5, 97.5])), len(values))
+    resampled = [value(rows) for rows in draw_users(rng, user, n_resamples)]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Mean(value(np.arange(len(values))), float(low), float(high), len(values))
 
 # %% ../../nbs/12d_lamp_runs.ipynb #21d22341
 def score_run(folder: str | Path, questions: Questions) -> dict:
     "Score the answers of a run and write scores.json. Raises `BumpError` if answers are missing."
-    answers, folder = read_predictions(Path(folder)), Path(folder)
+    folder = Path(folder)
+    answers = read_predictions(folder)
     missing = [i for i in questions.golds if i not in answers]
     if missing:
         raise BumpError(
-            f"{folder}: {len(missing):,} of {len(questions):,} answers are missing (the first is {missing[0]!r}); run the same command again."
+            f"{folder}: {len(missing):,} of {len(questions):,} answers are missing (the first is "
+            f"{missing[0]!r}); run the same command again."
         )
     asked = [r["records"] for r in read_rows(folder / "prompts.jsonl", "id", "hash")]
-    result = {
-        **read_run(folder / "run.json"),
-        "records_a_prompt": round(sum(asked) / max(1, len(asked)), 3),
-        "scores": {},
-    }  # fewer than wanted where the budget was short
-    if None not in questions.golds.values():  # those of the test split are not public
-        values = evaluate(
-            questions.task, [answers[i] for i in questions.golds], list(questions.golds.values()), questions.labels
-        )
-        number = {p: i for i, p in enumerate(dict.fromkeys(questions.people.values()))}
-        person = np.array([number[p] for p in questions.people.values()])
-        result["scores"] = {m: asdict(bootstrap_metric(m, v, person=person)) for m, v in values.items()}
-        with open(folder / "values.npz.tmp", "wb") as f:
-            np.savez_compressed(f, person=person, **values)
-        (folder / "values.npz.tmp").replace(folder / "values.npz")
+    used = round(sum(asked) / max(1, len(asked)), 3)  # fewer than wanted where the budget was short
+    result = {**read_run(folder / "run.json"), "records_a_prompt": used, "scores": {}}
+    if None not in questions.golds.values():
+        result["scores"] = _score(folder, questions, [answers[i] for i in questions.golds])
     else:
-        write_json(
-            folder / "submission.json",
-            dict(task=questions.task.name, golds=[dict(id=i, output=answers[i]) for i in questions.golds]),
-        )  # as the benchmark's server wants it
+        golds = [dict(id=i, output=answers[i]) for i in questions.golds]
+        write_json(folder / "submission.json", dict(task=questions.task.name, golds=golds))
     write_json(folder / "scores.json", result)
     return result
+
+
+def _score(folder: Path, questions: Questions, answers: Sequence[str]) -> dict[str, dict]:
+    values = evaluate(questions.task, answers, list(questions.golds.values()), questions.labels)
+    number = {u: i for i, u in enumerate(dict.fromkeys(questions.users.values()))}
+    user = np.array([number[u] for u in questions.users.values()])
+    with open(folder / "values.npz.tmp", "wb") as f:
+        np.savez_compressed(f, person=user, **values)  # type: ignore[arg-type]  # its stub means `allow_pickle`
+    (folder / "values.npz.tmp").replace(folder / "values.npz")
+    return {m: asdict(bootstrap_metric(m, v, user=user)) for m, v in values.items()}

@@ -12,66 +12,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import BumpError
+from ..errors import BumpError, check_at_least
+from ..files import json_line
 from ..interactions import lamp_text
-from .files import Questions, entry_date
+from .files import Questions, entry_time
 from .tasks import Question, Task
 
 # %% auto #0
-__all__ = ['RARE', 'Forbidden', 'forbidden', 'Kept', 'training_people', 'training_logs', 'training_questions']
+__all__ = ['RARE', 'Histories', 'Forbidden', 'forbidden', 'Kept', 'training_users', 'training_logs', 'training_questions']
 
 # %% ../../nbs/12c_lamp_splits.ipynb #f04d1461
-RARE = 2  # people of dev and test who have a record that says something about who somebody is
+RARE = 2  # users of dev and test who have a record that says something about who somebody is
 
 # %% ../../nbs/12c_lamp_splits.ipynb #008d5f0d
 @dataclass
-class Forbidden:
-    "What must not be trained on."
+class Histories:
+    "The histories of dev and test, and whose they are."
 
-    people: set[str] = field(default_factory=set)
-    texts: set[int] = field(default_factory=set)  # hashes of inputs and answers
-    histories: set[int] = field(default_factory=set)  # hashes of whole histories
-    owners: dict[int, list[int]] = field(default_factory=dict)  # hash of a record → numbers of the people who have it
-    sizes: list[int] = field(default_factory=list)  # records of each person
-    numbers: dict[str, int] = field(default_factory=dict)  # of people
-    unchecked: tuple[str, ...] = ()  # splits whose questions are not there
+    wholes: set[int] = field(default_factory=set)  # hashes of whole histories
+    owners: dict[int, list[int]] = field(default_factory=dict)  # hash of a record → numbers of the users who have it
+    sizes: list[int] = field(default_factory=list)  # records of each user
+    numbers: dict[str, int] = field(default_factory=dict)  # user id → number
 
     def add(self, q: Question) -> None:
-        self.people.add(q.person)
-        self.texts.update(map(_key, _asked(q)))
+        "Remember the history of a question."
         keys = _keys(q)
-        self.histories.add(hash(keys))
-        number = self.numbers.get(q.person, self._twin(keys))
+        self.wholes.add(hash(keys))
+        number = self.numbers.get(q.user_id, self._twin(keys))
         if number is None:
             number = len(self.sizes)
             self.sizes.append(0)
-        self.numbers[q.person] = number
+        self.numbers[q.user_id] = number
         new = [k for k in keys if number not in self.owners.get(k, ())]
         for k in new:
             self.owners.setdefault(k, []).append(number)
         self.sizes[number] += len(new)
 
-    def _twin(
-        self, keys: frozenset[int]
-    ) -> int | None:  # somebody of dev or test who is asked about under another name
+    def _twin(self, keys: frozenset[int]) -> int | None:  # a user who is asked about under another name
         shared = Counter(p for k in keys for p in self.owners.get(k, ()))
         return next((p for p, n in shared.items() if n >= 5 and 10 * n >= 9 * min(len(keys), self.sizes[p])), None)
 
-    def is_person(self, q: Question) -> bool:
-        "Whether the question is about somebody of dev or test: the same name, the same history, or at least two rare records and half of the shorter history in common."
+    def has(self, q: Question) -> bool:
+        "Whether the same history is there, or one with two rare records and half of the shorter one in common."
         keys = _keys(q)
         rare = Counter(p for k in keys if len(owners := self.owners.get(k, ())) <= RARE for p in owners)
-        return (
-            q.person in self.people
-            or (keys and hash(keys) in self.histories)
-            or any(n >= 2 and 2 * n >= min(len(keys), self.sizes[p]) for p, n in rare.items())
-        )
+        same = bool(keys) and hash(keys) in self.wholes
+        return same or any(n >= 2 and 2 * n >= min(len(keys), self.sizes[p]) for p, n in rare.items())
+
+# %% ../../nbs/12c_lamp_splits.ipynb #2b53a06a
+@dataclass
+class Forbidden:
+    "What must not be trained on."
+
+    users: set[str] = field(default_factory=set)  # ids
+    texts: set[int] = field(default_factory=set)  # hashes of inputs and answers
+    histories: Histories = field(default_factory=Histories)
+    unchecked: tuple[str, ...] = ()  # splits whose questions are not there
+
+    def add(self, q: Question) -> None:
+        "Remember the user, the texts and the history of a question."
+        self.users.add(q.user_id)
+        self.texts.update(map(_key, _asked(q)))
+        self.histories.add(q)
+
+    def is_user(self, q: Question) -> bool:
+        "Whether the question is about a user of dev or test, by name or by history."
+        return q.user_id in self.users or self.histories.has(q)
 
     def shows(self, entry: dict) -> bool:
         "Whether a record has a forbidden text."
         return any(_key(str(v)) in self.texts for k, v in entry.items() if k not in ("id", "date", "tag", "score"))
 
     def asks(self, q: Question) -> bool:
+        "Whether a question has a forbidden text."
         return any(_key(t) in self.texts for t in _asked(q))
 
 # %% ../../nbs/12c_lamp_splits.ipynb #c61ab868
@@ -84,20 +97,19 @@ def _keys(q: Question) -> frozenset[int]:
 
 
 def _asked(q: Question) -> list[str]:  # the texts of a question
-    return [
-        *(q.parts[1:] if len(q.parts) == 2 else q.parts),
-        *([q.gold] if q.gold and not q.labels else []),
-    ]  # LaMP-2's first part is the list of tags
+    shown = q.parts[1:] if len(q.parts) == 2 else q.parts  # LaMP-2's first part is the list of tags
+    return [*shown, *([q.gold] if q.gold and not q.labels else [])]
 
 # %% ../../nbs/12c_lamp_splits.ipynb #a73e499a
 def forbidden(data: str | Path, task: Task) -> Forbidden:
-    "Collect the people and texts of dev and test. Raises `BumpError` where neither is there."
+    "Collect the users and texts of dev and test. Raises `BumpError` where neither is there."
     there = [
         s for s in ("dev", "test") if any((Path(data, f) / f"{s}_questions.json").exists() for f in (task.name, ""))
     ]
     if not there:
         raise BumpError(
-            f"{Path(data, task.name)}: neither dev_questions.json nor test_questions.json is there, so nobody can say who must not be trained on; download them."
+            f"{Path(data, task.name)}: neither dev_questions.json nor test_questions.json is there, so nobody "
+            "can say who must not be trained on; download them."
         )
     found = Forbidden(unchecked=tuple(s for s in ("dev", "test") if s not in there))
     for split in there:
@@ -110,101 +122,99 @@ def forbidden(data: str | Path, task: Task) -> Forbidden:
 class Kept:
     "What was kept of the train split, and what was left out."
 
-    people: int = 0
+    users: int = 0
     records: int = 0
     questions: int = 0  # whose own texts may be seen
-    left_people: int = 0
+    left_users: int = 0
     left_records: int = 0
-    left_questions: int = 0  # of the people kept
+    left_questions: int = 0  # of the users kept
     unchecked: tuple[str, ...] = ()  # splits whose questions are not there, so nobody could be left out for them
 
     def __str__(self) -> str:
-        return (
-            f"{self.people:,} people with {self.records:,} records; left out: {self.left_people:,} people who are in dev or test, "
-            f"{self.left_records:,} records and {self.left_questions:,} questions with a text of dev or test"
-            + "".join(
-                f"; {s}_questions.json is not there, so its people and texts could not be left out"
-                for s in self.unchecked
-            )
+        counts = (
+            f"{self.users:,} users with {self.records:,} records; left out: {self.left_users:,} users who are in dev "
+            f"or test, {self.left_records:,} records and {self.left_questions:,} questions with a text of dev or test"
         )
+        missing = "; {}_questions.json is not there, so its users and texts could not be left out"
+        return counts + "".join(missing.format(split) for split in self.unchecked)
 
 # %% ../../nbs/12c_lamp_splits.ipynb #95473f14
-def training_people(
+def training_users(
     data: str | Path, task: Task, kept: Kept
-) -> Iterator[
-    tuple[Question, list[dict], bool]
-]:  # a question with what may be read, its entries, and whether it may be asked
-    "The train split without anything of dev and test; `kept` counts."
+) -> Iterator[tuple[Question, list[dict], bool]]:  # question, entries that may be read, whether it may be asked
+    "The train split without anything of dev and test; `kept` counts. Raises `BumpError` where nobody is left."
     no, seen = forbidden(data, task), set()
     kept.unchecked = no.unchecked
     for q, entries in Questions(data, task, "train").with_entries():
-        if no.is_person(q):
-            kept.left_people += 1
+        if no.is_user(q):
+            kept.left_users += 1
             continue
         mine = [e for e in entries if not no.shows(e)]
         kept.left_records += len(entries) - len(mine)
         if mine:
-            seen.add(q.person)
-        kept.people = len(seen)
+            seen.add(q.user_id)
+        kept.users = len(seen)
         kept.records += len(mine)
         fair = not no.asks(q)
         kept.questions += fair
         kept.left_questions += not fair
         if mine:
             yield replace(q, records=tuple(lamp_text(e, "") for e in mine)), mine, fair
-    if not kept.people:
+    if not kept.users:
         raise BumpError(
-            f"{Path(data, task.name)}: nobody is left to train on ({kept}); in the time-based split all people are in dev or test, use the user-based one."
+            f"{Path(data, task.name)}: nobody is left to train on ({kept}); in the time-based split all users are in "
+            "dev or test, use the user-based one."
         )
 
 # %% ../../nbs/12c_lamp_splits.ipynb #1f3b06b8
 def training_logs(data: str | Path, task: Task, output: str | Path) -> Kept:
-    "Write the log for `bump train`: a line a person, who has the longest of the histories given with the person's questions, records in order, with the date where there is one."
-    kept, output, best, n_records = Kept(), Path(output), _longest(Questions(data, task, "train")), 0
+    """Write the log for `bump train`, a line a user.
+
+    Of several histories, given with several questions, the longest is taken. Dates are written as ISO 8601."""
+    kept, output, n_records = Kept(), Path(output), 0
+    best = _longest(Questions(data, task, "train"))
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(output.name + ".tmp")
     try:
         with open(aside, "w", encoding="utf-8") as f:
-            for q, entries, _ in training_people(data, task, kept):
-                if best.get(q.person, q.id) != q.id:
+            for q, entries, _ in training_users(data, task, kept):
+                if best.get(q.user_id, q.id) != q.id:
                     continue
-                rows = [
-                    dict(text=t) | ({"time": _time(e)} if e.get("date") else {}) for t, e in zip(q.records, entries)
-                ]
-                f.write(json.dumps(dict(user_id=q.person, interactions=rows), ensure_ascii=False) + "\n")
+                rows = [_row(text, e) for text, e in zip(q.records, entries)]
+                f.write(json_line(dict(user_id=q.user_id, interactions=rows)))
                 n_records += len(rows)
         aside.replace(output)
     finally:
         aside.unlink(missing_ok=True)
-    kept.records = n_records  # of several histories of a person only the longest counts
+    kept.records = n_records  # of several histories of a user only the longest counts
     return kept
 
+
+def _row(text: str, entry: dict) -> dict:
+    time = entry_time(entry)
+    return dict(text=text) if time is None else dict(text=text, time=time)
+
 # %% ../../nbs/12c_lamp_splits.ipynb #bc5f74c1
-def _longest(
-    questions: Questions,
-) -> dict[str, str]:  # of people with several questions → the one with the longest history
-    several = {p for p, n in Counter(questions.people.values()).items() if n > 1}
+def _longest(questions: Questions) -> dict[str, str]:  # users with several questions → that with the longest history
+    several = {u for u, n in Counter(questions.users.values()).items() if n > 1}
     best: dict[str, tuple[int, str]] = {}
     for q in questions if several else ():
-        if q.person in several:
-            best[q.person] = max(best.get(q.person, (-1, "")), (len(q.records), q.id))
-    return {p: i for p, (_, i) in best.items()}
-
-
-def _time(entry: dict):  # as `bump train` reads it
-    parts = entry_date(entry)
-    return "{:04}-{:02}-{:02}".format(*parts) if len(parts) == 3 else entry["date"]
+        if q.user_id in several:
+            best[q.user_id] = max(best.get(q.user_id, (-1, "")), (len(q.records), q.id))
+    return {u: i for u, (_, i) in best.items()}
 
 # %% ../../nbs/12c_lamp_splits.ipynb #2e80a2a3
 def training_questions(data: str | Path, task: Task, limit: int | None = None) -> list[Question]:
-    "Questions of the train split with their answers, about people with records. Raises `BumpError` where the answers are missing."
-    if limit is not None and limit < 1:
-        raise BumpError(f"limit is at least 1, not {limit}.")
+    """Questions of the train split with their answers, about users with records.
+
+    Raises `BumpError` where the answers are missing."""
+    check_at_least(1, limit=limit)
     out, kept = [], Kept()
-    for q, _, fair in training_people(data, task, kept):
+    for q, _, fair in training_users(data, task, kept):
         if q.gold is None:
             raise BumpError(
-                f"{Path(data, task.name)}: train_outputs.json is not there, and training on the task needs the right answers."
+                f"{Path(data, task.name)}: train_outputs.json is not there, and training on the task needs the "
+                "right answers."
             )
         if fair:
             out.append(q)

@@ -5,12 +5,13 @@
 # %% ../../nbs/12e_lamp_table.ipynb #3eb83076
 from __future__ import annotations
 
-import numpy as np
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
+
+import numpy as np
 
 from ..errors import BumpError
 from .metrics import LEADERBOARD, LOWER_IS_BETTER
@@ -19,8 +20,8 @@ from .tasks import LAMP
 from ..statistics import Mean
 
 # %% auto #0
-__all__ = ['Table', 'lamp_table', 'table_names', 'table_rows', 'caption', 'show_table', 'markdown_table', 'table_json',
-           'plot_gains', 'plot_reward_and_metric']
+__all__ = ['Table', 'lamp_table', 'read_scores', 'table_names', 'table_rows', 'caption', 'show_table', 'markdown_table',
+           'table_json', 'plot_gains', 'plot_reward_and_metric']
 
 # %% ../../nbs/12e_lamp_table.ipynb #1bd8cbcb
 Table = dict[
@@ -30,15 +31,17 @@ Table = dict[
 # %% ../../nbs/12e_lamp_table.ipynb #8c74bd79
 def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Table:
     "Collect runs. Raises `BumpError` where a run has no scores, or two can't be compared."
-    runs = [(Path(f), _scores(Path(f))) for f in folders]
+    runs = [(Path(f), read_scores(f)) for f in folders]
     if len({(r["task"], r["name"]) for _, r in runs}) < len(runs):
         raise BumpError(
-            "Two runs of a task have the same name; give each run once, and runs on different backbones different names (`bump lamp eval --name`)."
+            "Two runs of a task have the same name; give each run once, and runs on different backbones "
+            "different names (`bump lamp eval --name`)."
         )
     base, first, table = {r["task"]: (f, r) for f, r in runs if r["name"] == against}, {}, {}
     if not base and against != "zero_shot":
         raise BumpError(
-            f"No run is called {against!r}, so nothing can be compared with it; there are {', '.join(dict.fromkeys(r['name'] for _, r in runs))}."
+            f"No run is called {against!r}, so nothing can be compared with it; there are "
+            f"{', '.join(dict.fromkeys(r['name'] for _, r in runs))}."
         )
     for f, r in runs:
         first.setdefault(r["task"], (f, r))
@@ -65,14 +68,17 @@ def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
     differs = next((k for k in same if r[k] != x[k]), None)
     if differs:
         raise BumpError(
-            f"{f} and {g} differ in {differs.replace('_', ' ')}; they can't be compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}."
+            f"{f} and {g} differ in {differs.replace('_', ' ')}; they can't be "
+            f"compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}."
         )
 
 
-def _scores(folder: Path) -> dict:
-    if not (folder / "scores.json").exists():
+def read_scores(folder: str | Path) -> dict:
+    "The scores of a run, and what the run was. Raises `BumpError` where there are none."
+    file = Path(folder, "scores.json")
+    if not file.exists():
         raise BumpError(f"{folder}: there are no scores; finish the run with `bump lamp eval`.")
-    return read_run(folder / "scores.json")
+    return read_run(file)
 
 # %% ../../nbs/12e_lamp_table.ipynb #4a38e449
 def _values(folder: Path) -> dict[str, np.ndarray]:
@@ -113,13 +119,17 @@ def caption(table: Table, against: str = "zero_shot") -> str:
     "What a table shows, in a sentence."
     ns = {c.rsplit(" ", 1)[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
     compared = any("difference" in cell for row in table.values() for cell in row.values())
-    return f"Mean [95% interval]{f', † differs from {against} (paired bootstrap)' if compared else ''}; questions: {', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test split, by others."
+    return (
+        f"Mean [95% interval]{f', † differs from {against} (paired bootstrap)' if compared else ''}; questions: "
+        f"{', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test "
+        "split, by others."
+    )
 
 # %% ../../nbs/12e_lamp_table.ipynb #f1b68308
 def show_table(table: Table, against: str = "zero_shot") -> None:
     "Print a table: methods × metrics, and the public leaderboard beside it."
-    from rich.table import Table as RichTable
     from rich.console import Console
+    from rich.table import Table as RichTable
 
     columns, ours, public = table_rows(table)
     t = RichTable(padding=(0, 0), pad_edge=False)
@@ -163,17 +173,7 @@ def plot_gains(table: Table, against: str = "zero_shot"):  # a matplotlib figure
         raise BumpError(
             f"There is nothing to compare: the runs must hold {against!r} and another one of the same task."
         )
-    gains, text = np.full((len(names), len(columns)), np.nan), np.full((len(names), len(columns)), "", dtype=object)
-    for j, c in enumerate(columns):
-        sign, base = -1 if c.split()[-1] in LOWER_IS_BETTER else 1, abs(table[c][against]["score"].mean)
-        for i, n in enumerate(names):
-            if n not in table[c]:
-                continue
-            d = table[c][n]["difference"]
-            gains[i, j], text[i, j] = (
-                sign * d.mean / max(base, 1e-9),
-                f"{d.mean:+.3f}{'†' if d.low > 0 or d.high < 0 else ''}",
-            )
+    gains, text = _gains(table, against, columns, names)
     fig, ax = plt.subplots(figsize=(2 + 0.9 * len(columns), 1 + 0.38 * len(names)))
     sns.heatmap(
         gains,
@@ -193,6 +193,21 @@ def plot_gains(table: Table, against: str = "zero_shot"):  # a matplotlib figure
     ax.tick_params(axis="x", rotation=0, labelsize=7)
     ax.tick_params(axis="y", rotation=0, labelsize=8)
     return fig
+
+# %% ../../nbs/12e_lamp_table.ipynb #755ee004
+def _gains(table: Table, against: str, columns: Sequence[str], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    gains = np.full((len(names), len(columns)), np.nan)
+    text = np.full(gains.shape, "", dtype=object)
+    for j, c in enumerate(columns):
+        sign = -1 if c.split()[-1] in LOWER_IS_BETTER else 1
+        base = abs(table[c][against]["score"].mean)
+        for i, n in enumerate(names):
+            if n not in table[c]:
+                continue
+            d = table[c][n]["difference"]
+            gains[i, j] = sign * d.mean / max(base, 1e-9)
+            text[i, j] = f"{d.mean:+.3f}{'†' if d.low > 0 or d.high < 0 else ''}"
+    return gains, text
 
 # %% ../../nbs/12e_lamp_table.ipynb #ea6a53a7
 def plot_reward_and_metric(points: Sequence[Mapping], metric: str, chance: float, ax=None):  # a matplotlib axes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import BumpError
 from ..interactions import Interaction, User
-from ..prompts import RECORD, TASKS, TASK_SYSTEM, encode, quoted, shorten
+from ..prompts import RECORD, TASK_SYSTEM, TASKS, encode, quoted, shorten
 
 # %% auto #0
 __all__ = ['LAMP', 'LAMP_USER', 'LAMP_VERSION', 'Task', 'find_task', 'Question', 'lamp_messages', 'fit_prompt']
@@ -39,7 +39,10 @@ LAMP = {
             "LaMP_1",
             re.compile(r'title "(.*?)", which reference is related.*?\[1\]: "(.*?)"\s*\[2\]: "(.*)"', re.S),
             "{0} [A] {1} [B] {2}",
-            "The input is the title of a paper by the person, and two others, [A] and [B]. Which of the two does the person cite? Answer with the identifier only.",
+            (
+                "The input is the title of a paper by the person, and two others, [A] and [B]. Which of the two does "
+                "the person cite? Answer with the identifier only."
+            ),
             ("accuracy",),
             ("title", "abstract"),
             ("[1]", "[2]"),
@@ -85,12 +88,12 @@ LAMP = {
 
 # %% ../../nbs/12_lamp_tasks.ipynb #e22a6942
 def find_task(name: str | int) -> Task:  # 7, "7" or "LaMP_7"
+    "A task by number or name. Raises `BumpError` for one that is not public."
     name = str(name)
     task = LAMP.get(name if name.startswith("LaMP") else f"LaMP_{name}")
     if task is None:
-        raise BumpError(
-            f"The task {name!r} is unknown; the public ones are {', '.join(t.removeprefix('LaMP_') for t in LAMP)}."
-        )
+        known = ", ".join(t.removeprefix("LaMP_") for t in LAMP)
+        raise BumpError(f"The task {name!r} is unknown; the public ones are {known}.")
     return task
 
 # %% ../../nbs/12_lamp_tasks.ipynb #0127507f
@@ -104,7 +107,7 @@ class Question:
     records: tuple[str, ...]  # the user's history, oldest first
     labels: tuple[str, ...]  # possible answers; empty for texts
     gold: str | None  # the right answer, None where it is not public
-    person: str = ""  # who it is about: the `user_id` where the file has one, else the question's id
+    user_id: str = ""  # who it is about: the `user_id` where the file has one, else the question's id
 
     def user(self) -> User:
         return User(self.id, tuple(Interaction(r) for r in self.records), ())
@@ -124,11 +127,9 @@ def lamp_messages(task: Task, q: Question, profile: str = "", records: Sequence[
     )
     return [dict(role="system", content=TASK_SYSTEM), dict(role="user", content=user)]
 
-
-LAMP_VERSION = hashlib.blake2b(
-    "\0".join([TASK_SYSTEM, LAMP_USER, RECORD, *(s for t in LAMP.values() for s in (t.layout, t.asks))]).encode(),
-    digest_size=4,
-).hexdigest()
+# %% ../../nbs/12_lamp_tasks.ipynb #f29a2f5a
+_WORDS = [TASK_SYSTEM, LAMP_USER, RECORD, *(s for t in LAMP.values() for s in (t.layout, t.asks))]
+LAMP_VERSION = hashlib.blake2b("\0".join(_WORDS).encode(), digest_size=4).hexdigest()
 
 # %% ../../nbs/12_lamp_tasks.ipynb #e3536d9d
 def fit_prompt(
@@ -142,18 +143,20 @@ def fit_prompt(
     records = list(records)
     while records and size(q, profile, records) > max_tokens:
         records.pop()
-    if size(q, profile, records) <= max_tokens:
-        return lamp_messages(task, q, profile, records)
+    if size(q, profile, records) > max_tokens:
+        q, profile = _shorten_both(task, q, profile, tokenizer, max_tokens, size)
+    return lamp_messages(task, q, profile, records)
+
+# %% ../../nbs/12_lamp_tasks.ipynb #51cd75af
+def _shorten_both(task: Task, q: Question, profile: str, tokenizer, max_tokens: int, size) -> tuple[Question, str]:
     bare = replace(q, parts=("",) * len(q.parts))
     room = max_tokens - size(bare, "")
     if room < 16:
         raise BumpError(
             f"A budget of {max_tokens} tokens leaves no room for the input of {task.name} (question {q.id}); raise it."
         )
-    least, keep = (
-        max(2, room // 2),
-        room - (size(q, "") - size(bare, "")),
-    )  # the profile gets what the input leaves, and at least half
+    least = max(2, room // 2)
+    keep = room - (size(q, "") - size(bare, ""))
     profile = _cut(
         lambda n: shorten(profile, tokenizer, n), lambda p: size(q, p) <= max_tokens, max(least, keep), least
     )
@@ -166,7 +169,7 @@ def fit_prompt(
     )
     if size(q, profile) > max_tokens:
         raise BumpError(f"The input of question {q.id} does not fit into {max_tokens} tokens; raise the budget.")
-    return lamp_messages(task, q, profile)
+    return q, profile
 
 # %% ../../nbs/12_lamp_tasks.ipynb #d7dce7cf
 def _cut(cut: Callable[[int], object], fits: Callable[[object], bool], n: int, least: int):

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numpy as np
 import time
-import torch
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
+
+import numpy as np
+import torch
 from trl import SFTConfig
 
 from ..engines.base import Engine
 from ..errors import BumpError
-from ..files import append_line, keep_until, write_json
+from ..files import JobFolder, append_line, keep_until
 from .metrics import evaluate
 from .runs import AnswerSettings, Method, answer, parse_method, retrieve
 from .tasks import Question, Task, fit_prompt
@@ -53,25 +54,22 @@ class TaskPart:
 
 # %% ../../nbs/12f_lamp_training.ipynb #211d7ca0
 class TaskReward:
-    "The labelled reward as a callable for `trl.GRPOTrainer`; the dataset's rows carry `user_id`, the id of a question."
+    """The labelled reward as a callable for `trl.GRPOTrainer`.
+
+    The dataset's rows carry `user_id`, the id of a question."""
 
     __name__ = "labelled"
 
     def __init__(
         self,
         task: Task,
-        questions: Mapping[str, Question],
+        questions: Mapping[str, Question],  # by id
         backbone: Engine,
         config: BumpConfig,
         settings: AnswerSettings = AnswerSettings(),
     ):
-        self.task, self.questions, self.backbone, self.config, self.settings = (
-            task,
-            questions,
-            backbone,
-            config,
-            settings,
-        )
+        self.task, self.questions, self.backbone = task, questions, backbone
+        self.config, self.settings = config, settings
         self.last: list[tuple[Sample, TaskPart, float]] = []  # as in `BumpReward`
         self.seconds: dict[str, float] = {}
 
@@ -80,27 +78,24 @@ class TaskReward:
     ) -> list[float | None]:
         started = time.perf_counter()
         samples = to_samples(completions, completion_ids, user_id, held_out, prompts, self.config.max_completion_length)
-        answers = answer(
-            self.task,
-            Method(self.__name__, self.__name__),
-            self.backbone,
-            [(self.questions[s.user_id], s.profile) for s in samples],
-            self.settings,
-        )
-        parts = [
-            TaskPart(float("nan") if a is None else answer_score(self.task, a, self.questions[s.user_id]), a)
-            for s, (_, a) in zip(samples, answers)
-        ]
-        rewards = [
-            p.score - float(length_penalty(s.n_tokens, self.config.length_threshold, self.config.length_slope))
-            for s, p in zip(samples, parts)
-        ]
+        parts = self._parts(samples)
+        rewards = [p.score - self._penalty(s) for s, p in zip(samples, parts)]
         self.seconds["backbone"] = time.perf_counter() - started
         self.last = from_all(list(zip(samples, parts, rewards)))
         if log_metric:
             for name, value in task_metrics(self.last).items():
                 log_metric(name, value)
         return [None if np.isnan(r) else r for r in rewards]
+
+    def _parts(self, samples: Sequence[Sample]) -> list[TaskPart]:
+        asked = [(self.questions[s.user_id], s.profile) for s in samples]
+        method = Method(self.__name__, self.__name__)
+        answers = [a for _, a in answer(self.task, method, self.backbone, asked, self.settings)]
+        scores = [float("nan") if a is None else answer_score(self.task, a, q) for (q, _), a in zip(asked, answers)]
+        return [TaskPart(*part) for part in zip(scores, answers)]
+
+    def _penalty(self, s: Sample) -> float:
+        return float(length_penalty(s.n_tokens, self.config.length_threshold, self.config.length_slope))
 
 # %% ../../nbs/12f_lamp_training.ipynb #c93d1c43
 def task_metrics(scored: Sequence[tuple[Sample, TaskPart, float]]) -> dict[str, float]:
@@ -144,7 +139,7 @@ class LabelledSetup(Setup):
             **asdict(self.settings),
         )
 
-    def reward(self) -> TaskReward:
+    def reward(self) -> TaskReward:  # type: ignore[override]  # the trainer takes any callable
         return TaskReward(self.task, self.questions, self.backbone, self.config, self.settings)
 
 # %% ../../nbs/12f_lamp_training.ipynb #d817b15c
@@ -155,7 +150,7 @@ def prepare_labelled(
     model: str = "embedded",
     config: BumpConfig | None = None,
     settings: AnswerSettings = AnswerSettings(),
-) -> LabelledSetup:  # for `bump.grpo.fit`
+) -> LabelledSetup:  # for `bump.training.fit.fit`
     "Load and check what the labelled opponent needs. Raises `BumpError` with the setting to change."
     config = config or BumpConfig(output_dir="runs/labelled")
     if config.needs_encoder:
@@ -203,7 +198,9 @@ def sft_rows(
     tokenizer,
     settings: AnswerSettings = AnswerSettings(),
 ) -> list[dict]:  # input_ids, and labels that are -100 on the prompt
-    "The prompts of `answer` with the right answers behind, by each of the methods. Raises `BumpError` for a user without a profile."
+    """The prompts of `answer` with the right answers behind, by each of the methods.
+
+    Raises `BumpError` for a user without a profile."""
     return [
         row
         for name in methods.split(",")
@@ -221,30 +218,19 @@ def _rows_of(
 ) -> list[dict]:
     if m.name == "copy" or m.profile == "shuffled":
         raise BumpError(f"{m.name} is there to compare answers with; a backbone is not tuned on it.")
-    missing, rows = next((q.id for q in questions if m.profile and not profiles.keys() & {q.id, q.person}), None), []
+    missing = next((q.id for q in questions if m.profile and not profiles.keys() & {q.id, q.user_id}), None)
     if missing is not None:
         raise BumpError(
-            f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for the log of `bump lamp logs`."
+            f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for "
+            "the log of `bump lamp logs`."
         )
-    said = dict(zip(task.labels, task.says))
+    said, rows = dict(zip(task.labels, task.says)), []
     for q in questions:
-        prompt = encode(
-            tokenizer,
-            fit_prompt(
-                task,
-                q,
-                profiles.get(q.id, profiles.get(q.person, "")) if m.profile else "",
-                retrieve(q, m),
-                tokenizer,
-                settings.max_prompt_tokens,
-            ),
-        )
-        reply = [
-            *tokenizer(said.get(q.gold.strip(), q.gold.strip()), add_special_tokens=False)["input_ids"][
-                : settings.max_new_tokens
-            ],
-            tokenizer.eos_token_id,
-        ]
+        profile = profiles.get(q.id, profiles.get(q.user_id, "")) if m.profile else ""
+        messages = fit_prompt(task, q, profile, retrieve(q, m), tokenizer, settings.max_prompt_tokens)
+        prompt, gold = encode(tokenizer, messages), q.gold.strip()
+        answered = tokenizer(said.get(gold, gold), add_special_tokens=False)["input_ids"]
+        reply = [*answered[: settings.max_new_tokens], tokenizer.eos_token_id]
         rows.append(dict(input_ids=prompt + reply, labels=[-100] * len(prompt) + reply))
     return rows
 
@@ -259,48 +245,58 @@ def tune_backbone(
     settings: AnswerSettings = AnswerSettings(),
 ) -> Path:  # the folder, which now holds the adapter
     "Fine-tune an adapter on the train questions, or go on with it. Raises `BumpError` with the setting to change."
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import SFTTrainer
-
     lm = _load_backbone(backbone, config)
     rows = sft_rows(task, questions, methods, profiles, lm.tokenizer, settings)
     if config.learning_rate is None:
         config.learning_rate = 5e-3 if lm.model.num_parameters() < 50e6 else 2e-4
     config.max_length = settings.max_prompt_tokens + settings.max_new_tokens + 1
     folder = Path(config.output_dir)
-    checkpoint = _open_tuning(
-        folder,
-        config,
-        dict(
-            task=task.name,
-            methods=methods,
-            backbone=lm.name,
-            backbone_revision=lm.revision,
-            rows=len(rows),
-            data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
-            learning_rate=config.learning_rate,
-            num_train_epochs=config.num_train_epochs,
-            max_steps=config.max_steps,
-            per_device_train_batch_size=config.per_device_train_batch_size,
-            lora_r=config.lora_r,
-            lora_alpha=config.lora_alpha,
-            seed=config.seed,
-        ),
+    checkpoint = _open_tuning(folder, config, _tuning_facts(task, methods, lm, rows, config))
+    trainer = _tuner(lm, rows, config)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(folder))
+    return folder
+
+# %% ../../nbs/12f_lamp_training.ipynb #d8586d84
+def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict], config: BackboneConfig) -> dict:
+    settings = (
+        "learning_rate",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "lora_r",
+        "lora_alpha",
+        "seed",
     )
-    lora = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return dict(
+        task=task.name,
+        methods=methods,
+        backbone=lm.name,
+        backbone_revision=lm.revision,
+        rows=len(rows),
+        data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
+        **{name: getattr(config, name) for name in settings},
+    )
+
+
+def _tuner(lm: LoadedModel, rows: Sequence[dict], config: BackboneConfig):
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers.trainer_callback import PrinterCallback
+    from trl import SFTTrainer
+
     trainer = SFTTrainer(
         lm.model.train(),
         config,
         train_dataset=Dataset.from_list(rows),
         processing_class=lm.tokenizer,
-        peft_config=lora,
-        callbacks=[_tuning_log(folder), MarkCheckpoints()],
+        peft_config=LoraConfig(
+            r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[_tuning_log(Path(config.output_dir)), MarkCheckpoints()],
     )
-    _silence(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(str(folder))
-    return folder
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 # %% ../../nbs/12f_lamp_training.ipynb #4bae64fd
 def _load_backbone(name: str, config: BackboneConfig) -> LoadedModel:
@@ -315,38 +311,22 @@ def _load_backbone(name: str, config: BackboneConfig) -> LoadedModel:
 
 # %% ../../nbs/12f_lamp_training.ipynb #46df110e
 def _open_tuning(folder: Path, config: BackboneConfig, facts: dict) -> str | None:  # the checkpoint to go on from
-    resume, there = str(config.resume_from_checkpoint).lower() in ("true", "last"), (folder / "tuning.json").exists()
+    job = JobFolder(folder, facts, "tuning.json", "bring back the old one, or choose another output_dir")
+    resume, there = str(config.resume_from_checkpoint).lower() in ("true", "last"), job.begun
     from_all([None])  # nobody writes before all have looked
-    if there:
-        if not resume:
-            raise BumpError(
-                f"{folder} already holds a run; choose another output_dir, or continue with resume_from_checkpoint=true."
-            )
-        try:
-            was = json.loads((folder / "tuning.json").read_text())
-        except ValueError:
-            raise BumpError(f"{folder / 'tuning.json'}: can't be read; choose another output_dir.") from None
-        differs = next((k for k, v in facts.items() if was.get(k) != v), None)
-        if differs:
-            raise BumpError(
-                f"{folder} was started with another {differs.replace('_', ' ')} ({was.get(differs)}, now {facts[differs]}); bring back the old one, or choose another output_dir."
-            )
-        step = max(checkpoints(folder), default=0)
-        if config.process_index == 0:
-            forget_after(folder, step)
-        return str(checkpoints(folder)[step]) if step else None
-    if resume:
+    if there and not resume:
+        raise BumpError(
+            f"{folder} already holds a run; choose another output_dir, or continue with resume_from_checkpoint=true."
+        )
+    if resume and not there:
         raise BumpError(f"There is no run to resume in {folder}.")
-    if config.process_index == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "tuning.json", facts | dict(versions=versions()))
-    return None
-
-# %% ../../nbs/12f_lamp_training.ipynb #331d35eb
-def _silence(trainer) -> None:
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
+    job.check()
+    step = max(checkpoints(folder), default=0) if there else 0
+    if config.process_index == 0 and there:
+        forget_after(folder, step)
+    elif config.process_index == 0:
+        job.begin(versions=versions())
+    return str(checkpoints(folder)[step]) if step else None
 
 # %% ../../nbs/12f_lamp_training.ipynb #540f3b39
 def _tuning_log(folder: Path):

@@ -5,12 +5,14 @@
 # %% ../../nbs/08c_training_alarms.ipynb #46f7e900
 from __future__ import annotations
 
-import numpy as np
 import signal
 import sys
 import threading
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import numpy as np
 from transformers import TrainerCallback
 
 from ..errors import BumpError
@@ -33,13 +35,15 @@ ALARMS = (
     Alarm(
         "bump/groups_without_spread",
         0.5,
-        "in {x:.0%} of the groups all profiles score the same, so they teach nothing; a judge with finer scores, harder negatives or a higher temperature may help",
+        "in {x:.0%} of the groups all profiles score the same, so they teach nothing; "
+        "a judge with finer scores, harder negatives or a higher temperature may help",
     ),
     Alarm("bump/truncated", 0.5, "{x:.0%} of the profiles run into max_completion_length; raise it, or length_slope"),
     Alarm(
         "bump/copied",
         0.5,
-        "a profile's longest run of words copied from its records makes up {x:.0%} of it; the writer may be learning to copy instead of to describe",
+        "a profile's longest run of words copied from its records makes up {x:.0%} of it; "
+        "the policy may be learning to copy instead of to describe",
     ),
     Alarm("bump/judge_failed", 0.5, "the judge failed on {x:.0%} of the profiles"),
 )
@@ -49,40 +53,43 @@ ENTROPY_COLLAPSE = 0.1  # share of the first log line's entropy
 class Alarms(TrainerCallback):
     "Warns once of each sign that training goes wrong, and may ask for a stop."
 
-    def __init__(self, stop: Stop, window: int = 5):
-        self.stop, self.window, self.rows, self.raised = stop, window, [], set()
+    def __init__(self, stop: Stop, window: int = 5):  # log lines that are averaged
+        self.stop, self.rows, self.raised = stop, deque(maxlen=window), set()
+        self.first_entropy: float | None = None  # of the first log line, however long ago
 
     def on_log(self, args, state, control, logs=None, **_):
         if "loss" not in (logs or {}):
             return
         if not np.isfinite(logs.get("grad_norm", 0.0)):
             raise BumpError(
-                f"The gradient of step {state.global_step} is not finite; go on from the last checkpoint with a lower learning_rate."
+                f"The gradient of step {state.global_step} is not finite; "
+                "go on from the last checkpoint with a lower learning_rate."
             )
-        self.rows = [*self.rows[-self.window :], logs] if self.rows else [logs]
-        if len(self.rows) < self.window:
-            return
-        for metric, sentence in self._crossed().items():
-            if metric in self.raised:
-                continue
-            self.raised.add(metric)
-            sentence = f"step {state.global_step}: {sentence}."
+        if self.first_entropy is None:
+            self.first_entropy = logs.get("entropy")
+        self.rows.append(logs)
+        if len(self.rows) == self.rows.maxlen:
+            self._tell(self._crossed(), args, state)
+
+    def _tell(self, crossed: dict[str, str], args, state) -> None:
+        for metric in crossed.keys() - self.raised:
+            sentence = f"step {state.global_step}: {crossed[metric]}."
             if state.is_world_process_zero:
                 print(f"bump: {sentence}", file=sys.stderr, flush=True)
             if args.on_alarm == "stop":
                 self.stop.why = f"Stopped by an alarm at {sentence}"
+        self.raised |= crossed.keys()
 
-    def _crossed(self) -> dict[str, str]:
-        def mean(metric):
-            return float(
-                np.mean([r[metric] for r in self.rows[-self.window :] if r.get(metric) is not None] or [np.nan])
-            )
+    def _mean(self, metric: str) -> float:
+        return float(np.mean([r[metric] for r in self.rows if r.get(metric) is not None] or [np.nan]))
 
-        found = {a.metric: a.says.format(x=mean(a.metric)) for a in ALARMS if mean(a.metric) > a.limit}
-        first = self.rows[0].get("entropy")
-        if first and mean("entropy") < ENTROPY_COLLAPSE * first:
+    def _crossed(self) -> dict[str, str]:  # metric → what it means
+        found = {a.metric: a.says.format(x=x) for a in ALARMS if (x := self._mean(a.metric)) > a.limit}
+        now = self._mean("entropy")
+        if self.first_entropy and now < ENTROPY_COLLAPSE * self.first_entropy:
             found["entropy"] = (
-                f"the entropy of the profiles fell to {mean('entropy') / first:.0%} of its start: all rollouts become the same; lower the learning_rate or raise beta"
+                f"the entropy of the profiles fell to {now / self.first_entropy:.0%} of its start: "
+                "all rollouts become the same; lower the learning_rate or raise beta"
             )
         return found
 
@@ -102,20 +109,21 @@ class Stop(TrainerCallback):
 
     @contextmanager
     def on_interrupt(self):
-        "SIGINT asks for a stop; a second one interrupts at once. Signals reach the main thread only."
+        """SIGINT (Ctrl-C) and SIGTERM (what schedulers send) ask for a stop; a second one ends at once.
+
+        Signals reach the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-
-        def ask(*_):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.why, self.interrupted = "Interrupted", True
-            print(
-                "bump: finishing the step and saving; press Ctrl-C again to stop at once", file=sys.stderr, flush=True
-            )
-
-        before = signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, *_):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.why, self.interrupted = "Interrupted", True
+        print("bump: finishing the step and saving; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import torch
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import torch
 from trl import GRPOConfig
 
-from ..errors import BumpError
+from ..errors import BumpError, check_choice, check_whole
+from ..flags import flag
 from ..interactions import User
 from ..judges import JudgeFlags
 from ..models import LoadedModel
@@ -24,215 +26,183 @@ from ..rankings import Judge
 from ..reward import BumpReward, RewardSettings
 
 # %% auto #0
-__all__ = ['CHOICES', 'BumpConfig', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'Setup']
+__all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'fill_for_machine', 'check_saving',
+           'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'Setup']
 
-# %% ../../nbs/08_training_config.ipynb #2ac3a0e4
-CHOICES = dict(
-    pools=("independent", "blocks"),
-    positives=("next", "hardest_of_window"),
-    negatives=("random", "hard"),
-    on_alarm=("warn", "stop"),
-)
-
-# %% ../../nbs/08_training_config.ipynb #793ced38
+# %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
-class BumpConfig(JudgeFlags, GRPOConfig):
-    "Settings of a BUMP training run; every field of `trl.GRPOConfig` is available too."
+class UserFlags:
+    "Whose records a step reads, and which of them it hides."
 
-    users_per_step: int = field(
-        default=16,
-        metadata={
-            "help": "Users whose profiles compete in one step (the paper's B, unknown; 16 is ours). At least num_negatives + 1."
-        },
+    users_per_step: int = flag(
+        16, "Users whose profiles compete in one step (the paper's B, unknown; 16 is ours). At least num_negatives + 1."
     )
-    hold_out: int = field(
-        default=1, metadata={"help": "P: newest records of each user that are hidden from the writer."}
+    hold_out: int = flag(1, "P: newest records of each user that are hidden from the writer.")
+    positives: str = flag(
+        "next",
+        "Which records to find: next (the hold_out records after the visible ones), or hardest_of_window (BUMP+: "
+        "the hold_out records of positive_window held-out ones that are least like the visible history).",
     )
-    num_negatives: int = field(
-        default=8, metadata={"help": "K: competitors in one ranking, from other users of the batch."}
+    positive_window: int = flag(4, "W: newest records that are hidden from the writer with hardest_of_window (ours).")
+    encoder: str = flag(
+        "auto", "Frozen encoder of BUMP+: embed[:MODEL], bm25, or auto: BGE where it can be loaded, else bm25."
     )
-    num_shuffles: int = field(default=2, metadata={"help": "M: shuffles of each candidate list."})
-    pools: str = field(
-        default="independent",
-        metadata={
-            "help": "How competitors are drawn: independent (for each user), or in blocks, whose listings are shared: judges that read lists compute fewer tokens."
-        },
-    )
-    positives: str = field(
-        default="next",
-        metadata={
-            "help": "Which records to find: next (the hold_out records after the visible ones), or hardest_of_window (BUMP+: the hold_out records of positive_window held-out ones that are least like the visible history)."
-        },
-    )
-    positive_window: int = field(
-        default=4, metadata={"help": "W: newest records that are hidden from the writer with hardest_of_window (ours)."}
-    )
-    negatives: str = field(
-        default="random",
-        metadata={
-            "help": "Competing profiles: of random users of the batch, or hard (BUMP+): of those with the most similar visible histories; batches are then composed of neighbours."
-        },
-    )
-    hard_fraction: float = field(
-        default=1.0, metadata={"help": "Share of hard negatives that are hard; the rest is random."}
-    )
-    encoder: str = field(
-        default="auto",
-        metadata={
-            "help": "Frozen encoder of BUMP+: embed[:MODEL], bm25, or auto: BGE where it can be loaded, else bm25."
-        },
-    )
-    record_threshold: float = field(
-        default=0.95,
-        metadata={
-            "help": "Cosine from which two held-out records are the same and must not compete (with an encoder; ours)."
-        },
-    )
-    user_threshold: float = field(
-        default=0.95,
-        metadata={"help": "Cosine from which two histories are the same and must not compete (with an encoder; ours)."},
-    )
-    forward_weight: float = field(default=1.0, metadata={"help": "Weight of the forward direction."})
-    backward_weight: float = field(default=1.0, metadata={"help": "Weight of the backward direction."})
-    length_threshold: int = field(default=128, metadata={"help": "T: tokens up to which a profile is not penalised."})
-    length_slope: float = field(
-        default=1.0, metadata={"help": "Penalty of a profile of 2T tokens; it grows linearly beyond T."}
-    )
-    max_prompt_tokens: int = field(
-        default=1024, metadata={"help": "Token budget of the writer's prompt; the oldest records are dropped first."}
-    )
-    use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of all weights."})
-    lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA adapter."})
-    lora_alpha: int = field(default=32, metadata={"help": "Alpha of the LoRA adapter."})
-    sample_steps: int = field(
-        default=10, metadata={"help": "Keep a few profiles of every so many steps in samples.jsonl."}
-    )
-    on_alarm: str = field(
-        default="warn",
-        metadata={"help": "What follows when training goes wrong (see Alarms): warn once, or stop with a checkpoint."},
-    )
+    max_prompt_tokens: int = flag(1024, "Token budget of the writer's prompt; the oldest records are dropped first.")
 
-    # TRL's defaults, explicit
-    loss_type: str = field(default="dapo", metadata={"help": "How token losses are averaged; see GRPOConfig."})
-    beta: float = field(
-        default=0.0, metadata={"help": "KL coefficient (the paper's is unknown; 0 needs no reference model)."}
-    )
-    scale_rewards: str = field(
-        default="group", metadata={"help": "Divide advantages by the deviation within the group, the batch, or none."}
-    )
-    epsilon: float = field(default=0.2, metadata={"help": "Clipping range of the policy ratio."})
-    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature of the rollouts."})
-    max_completion_length: int = field(default=256, metadata={"help": "Longest profile in tokens."})
-    # other defaults than TRL's
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "None: 1e-6 for all weights, 1e-5 for LoRA, 5e-4 below 50M parameters."}
-    )
-    per_device_train_batch_size: int | None = field(
-        default=None,
-        metadata={
-            "help": "Rollouts in one backward pass; a divisor of users_per_step × num_generations / processes. None: at most 64."
-        },
-    )
-    gradient_checkpointing: bool | None = field(
-        default=None, metadata={"help": "Trade compute for memory. None: on GPUs only."}
-    )
-    logging_steps: float = field(default=1, metadata={"help": "Steps between two lines of metrics.jsonl."})
-    save_steps: float = field(default=50, metadata={"help": "Steps between two checkpoints."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
-
-    def __post_init__(self):
-        self._check_choices()
-        gpu = torch.cuda.is_available()
-        self._derive_batch(int(os.environ.get("WORLD_SIZE", 1)))
-        if self.bf16 is None:
-            self.bf16 = gpu and not self.fp16
-        if self.gradient_checkpointing is None:
-            self.gradient_checkpointing = gpu
-        self.dataloader_pin_memory = self.dataloader_pin_memory and gpu
-        self.disable_tqdm = True  # the bar is ours
-        if self.use_vllm and self.vllm_max_model_length is None:
-            self.vllm_max_model_length = (
-                self.max_prompt_tokens + self.max_completion_length
-            )  # else vLLM reserves memory for the model's whole context
-        super().__post_init__()
-        if self.generation_batch_size != self.users_per_step * self.num_generations:
-            raise BumpError(
-                "steps_per_generation and generation_batch_size follow from users_per_step and num_generations; leave them out."
-            )
-        self._check_saving()
-
-    def _check_choices(self):
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise BumpError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}.")
-        for name in ("hold_out", "num_negatives", "num_shuffles", "length_threshold", "sample_steps"):
-            if getattr(self, name) < 1:
-                raise BumpError(f"{name} is at least 1, not {getattr(self, name)}.")
-        if self.logging_steps < 1 or self.logging_steps % 1:
-            raise BumpError(f"logging_steps is a whole number of at least 1, not {self.logging_steps:g}.")
-        if self.pools == "blocks" and self.negatives == "hard":
-            raise BumpError(
-                "Hard negatives are chosen for each user, blocks are shared by all; use pools=independent with negatives=hard."
-            )
-        if not 0 < self.hard_fraction <= 1:
-            raise BumpError(f"hard_fraction is above 0 and at most 1, not {self.hard_fraction:g}.")
+    def check_users(self) -> None:
+        "Raise `BumpError` for the first setting that can't be."
+        whole = ("users_per_step", "hold_out", "positive_window", "max_prompt_tokens")
+        check_whole(1, **{name: getattr(self, name) for name in whole})
+        check_choice("positives", self.positives, ("next", "hardest_of_window"))
         if self.positives == "hardest_of_window" and self.positive_window <= self.hold_out:
             raise BumpError(
-                f"hardest_of_window chooses hold_out={self.hold_out} of positive_window={self.positive_window} records; raise positive_window."
+                f"hardest_of_window chooses hold_out={self.hold_out} of positive_window={self.positive_window} "
+                "records; "
+                "raise positive_window."
             )
 
-    def _check_saving(self):
-        "Checkpoints on the boundaries of generations and of log lines, and never only one: otherwise a resumed run is not the same run."
-        if self.save_total_limit is not None and self.save_total_limit < 2:
+    @property
+    def n_hidden(self) -> int:  # newest records that the policy doesn't see
+        return self.positive_window if self.positives == "hardest_of_window" else self.hold_out
+
+# %% ../../nbs/08_training_config.ipynb #7e9117a4
+@dataclass
+class RunFlags:
+    "Adapter or all weights, samples and alarms."
+
+    use_peft: bool = flag(False, "Train a LoRA adapter instead of all weights.")
+    lora_r: int = flag(16, "Rank of the LoRA adapter.")
+    lora_alpha: int = flag(32, "Alpha of the LoRA adapter.")
+    sample_steps: int = flag(10, "Keep a few profiles of every so many steps in samples.jsonl.")
+    on_alarm: str = flag(
+        "warn", "What follows when training goes wrong (see Alarms): warn once, or stop with a checkpoint."
+    )
+
+    def check_run_flags(self) -> None:
+        "Raise `BumpError` for the first setting that can't be."
+        check_whole(1, lora_r=self.lora_r, lora_alpha=self.lora_alpha, sample_steps=self.sample_steps)
+        check_choice("on_alarm", self.on_alarm, ("warn", "stop"))
+
+# %% ../../nbs/08_training_config.ipynb #c02d0554
+@dataclass
+class TrlFlags(GRPOConfig):
+    "Fields of `trl.GRPOConfig` that decide what is learned, explicit."
+
+    # TRL's defaults
+    loss_type: str = flag("dapo", "How token losses are averaged; see GRPOConfig.")
+    beta: float = flag(0.0, "KL coefficient (the paper's is unknown; 0 needs no reference model).")
+    scale_rewards: str = flag("group", "Divide advantages by the deviation within the group, the batch, or none.")
+    epsilon: float = flag(0.2, "Clipping range of the policy ratio.")
+    temperature: float = flag(1.0, "Sampling temperature of the rollouts.")
+    max_completion_length: int = flag(256, "Longest profile in tokens.")
+    # other defaults than TRL's
+    learning_rate: float | None = flag(None, "None: 1e-6 for all weights, 1e-5 for LoRA, 5e-4 below 50M parameters.")
+    per_device_train_batch_size: int | None = flag(
+        None,
+        "Rollouts in one backward pass; a divisor of users_per_step × num_generations / processes. None: at most 64.",
+    )
+    gradient_checkpointing: bool | None = flag(None, "Trade compute for memory. None: on GPUs only.")
+    logging_steps: float = flag(1, "Steps between two lines of metrics.jsonl.")
+    save_steps: float = flag(50, "Steps between two checkpoints.")
+    save_total_limit: int | None = flag(2, "Checkpoints to keep.")
+
+# %% ../../nbs/08_training_config.ipynb #ab0b1b23
+@dataclass
+class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
+    "Settings of a BUMP training run; every field of `trl.GRPOConfig` is available too."
+
+    seed: int = flag(42, "Seed of everything that is drawn: batches, pools, rollouts.")
+
+    def __post_init__(self):
+        RewardSettings.__post_init__(self)
+        self.check_users()
+        self.check_run_flags()
+        derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))
+        fill_for_machine(self)
+        GRPOConfig.__post_init__(self)
+        if self.generation_batch_size != self.users_per_step * self.num_generations:
             raise BumpError(
-                "save_total_limit must be at least 2: while a checkpoint is written, the one before must be there."
+                "steps_per_generation and generation_batch_size follow from users_per_step and num_generations; "
+                "leave them out."
             )
-        for name, every in (
-            ("updates of one generation", self.generation_cycle),
-            ("logging_steps", int(self.logging_steps)),
-        ):
-            if self.save_strategy == "steps" and (self.save_steps % every or self.save_steps < 1):
-                raise BumpError(
-                    f"save_steps={self.save_steps:g} must be a multiple of {every}, the {name}, so that a checkpoint is complete."
-                )
+        if self.n_gpu > 1:
+            raise BumpError(
+                f"{self.n_gpu} GPUs are visible to one process, which would split a batch of users between them; "
+                "start with `accelerate launch`, or show one with CUDA_VISIBLE_DEVICES=0."
+            )
+        check_saving(self)
 
     @property
     def generation_cycle(self) -> int:  # optimizer steps that share one generation of profiles
         return max(1, self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps)
 
     @property
-    def n_hidden(self) -> int:  # newest records that the writer doesn't see
-        return self.positive_window if self.positives == "hardest_of_window" else self.hold_out
-
-    @property
     def needs_encoder(self) -> bool:
         return self.positives == "hardest_of_window" or self.negatives == "hard"
 
-    def _derive_batch(self, processes: int):
-        if self.users_per_step <= self.num_negatives:
-            raise BumpError(
-                f"A ranking with num_negatives={self.num_negatives} needs at least {self.num_negatives + 1} users_per_step, not {self.users_per_step}."
-            )
-        share, rest = divmod(self.users_per_step * self.num_generations, processes)
-        if rest:
-            raise BumpError(
-                f"users_per_step × num_generations = {self.users_per_step * self.num_generations} rollouts can't be shared by {processes} processes; change users_per_step."
-            )
-        if self.per_device_train_batch_size is None:
-            self.per_device_train_batch_size = max(d for d in range(1, 65) if share % d == 0)
-        if share % self.per_device_train_batch_size:
-            raise BumpError(
-                f"per_device_train_batch_size={self.per_device_train_batch_size} does not divide the {share} rollouts of a process; set a divisor."
-            )
-        accumulate = share // self.per_device_train_batch_size
-        if self.gradient_accumulation_steps not in (1, accumulate):
-            raise BumpError(
-                f"gradient_accumulation_steps follows from users_per_step and per_device_train_batch_size ({accumulate} here); leave it out."
-            )
-        self.gradient_accumulation_steps = accumulate
-
     def reward_settings(self) -> RewardSettings:
         return RewardSettings(**{name: getattr(self, name) for name in RewardSettings.__dataclass_fields__})
+
+# %% ../../nbs/08_training_config.ipynb #e137de49
+def derive_batch(c: BumpConfig, processes: int) -> None:
+    "Set TRL's batch sizes from users_per_step. Raises `BumpError` where the rollouts can't be shared."
+    if c.users_per_step <= c.num_negatives:
+        raise BumpError(
+            f"A ranking with num_negatives={c.num_negatives} needs at least {c.num_negatives + 1} users_per_step, "
+            f"not {c.users_per_step}."
+        )
+    share, rest = divmod(c.users_per_step * c.num_generations, processes)
+    if rest:
+        raise BumpError(
+            f"users_per_step × num_generations = {c.users_per_step * c.num_generations} rollouts can't be shared "
+            f"by {processes} processes; change users_per_step."
+        )
+    if c.per_device_train_batch_size is None:
+        c.per_device_train_batch_size = max(d for d in range(1, 65) if share % d == 0)
+    if share % c.per_device_train_batch_size:
+        raise BumpError(
+            f"per_device_train_batch_size={c.per_device_train_batch_size} does not divide the {share} rollouts "
+            "of a process; set a divisor."
+        )
+    accumulate = share // c.per_device_train_batch_size
+    if c.gradient_accumulation_steps not in (1, accumulate):
+        raise BumpError(
+            "gradient_accumulation_steps follows from users_per_step and per_device_train_batch_size "
+            f"({accumulate} here); leave it out."
+        )
+    c.gradient_accumulation_steps = accumulate
+
+# %% ../../nbs/08_training_config.ipynb #5fc01f0b
+def fill_for_machine(c: BumpConfig) -> None:
+    "Decide what was left open by what this machine has."
+    gpu = torch.cuda.is_available()
+    if c.bf16 is None:
+        c.bf16 = gpu and not c.fp16
+    if c.gradient_checkpointing is None:
+        c.gradient_checkpointing = gpu
+    c.dataloader_pin_memory = c.dataloader_pin_memory and gpu
+    c.disable_tqdm = True  # the bar is ours
+    if c.use_vllm and c.vllm_max_model_length is None:  # else vLLM reserves memory for the model's whole context
+        c.vllm_max_model_length = c.max_prompt_tokens + c.max_completion_length
+
+# %% ../../nbs/08_training_config.ipynb #5d8cbeb3
+def check_saving(c: BumpConfig) -> None:
+    "Raise `BumpError` where a checkpoint would not be complete, or would be the only one."
+    if c.logging_steps < 1 or c.logging_steps % 1:
+        raise BumpError(f"logging_steps is a whole number of at least 1, not {c.logging_steps:g}.")
+    if c.save_total_limit is not None and c.save_total_limit < 2:
+        raise BumpError(
+            "save_total_limit must be at least 2: while a checkpoint is written, the one before must be there."
+        )
+    for name, every in (
+        ("updates of one generation", c.generation_cycle),
+        ("logging_steps", int(c.logging_steps)),
+    ):
+        if c.save_strategy == "steps" and (c.save_steps % every or c.save_steps < 1):
+            raise BumpError(
+                f"save_steps={c.save_steps:g} must be a multiple of {every}, the {name}, "
+                "so that a checkpoint is complete."
+            )
 
 # %% ../../nbs/08_training_config.ipynb #a34d9985
 def prompt_dataset(users: Sequence[User], tokenizer, max_prompt_tokens: int):
@@ -268,19 +238,22 @@ def check_run(
     "Raise `BumpError` where a run can't work: too few users, nothing held out, or prompts beyond the context."
     if len(users) < config.users_per_step:
         raise BumpError(
-            f"One step needs {config.users_per_step} users and there are {len(users)}; lower users_per_step or bring more users."
+            f"One step needs {config.users_per_step} users and there are {len(users)}; lower users_per_step or "
+            "bring more users."
         )
     n_hidden = config.n_hidden if n_hidden is None else n_hidden
     short = next((u for u in users if len(u.held_out) != n_hidden or not u.visible), None)
     name = "hold_out" if config.positives == "next" else "positive_window"
     if short:
         raise BumpError(
-            f"User {short.user_id!r} has {len(short.visible)} visible and {len(short.held_out)} held-out records; the run needs at least 1 and exactly {name}={n_hidden}."
+            f"User {short.user_id!r} has {len(short.visible)} visible and {len(short.held_out)} held-out "
+            f"records; the run needs at least 1 and exactly {name}={n_hidden}."
         )
     need = config.max_prompt_tokens + config.max_completion_length
     if need > context:
         raise BumpError(
-            f"max_prompt_tokens + max_completion_length = {need} tokens exceed the model's context of {context}; lower one of them."
+            f"max_prompt_tokens + max_completion_length = {need} tokens exceed the model's context of {context}; "
+            "lower one of them."
         )
 
 # %% ../../nbs/08_training_config.ipynb #e39ee197
@@ -312,5 +285,10 @@ class Setup:
             ),
         )
 
+    def end_ids(self) -> set[int]:  # tokens that end a reply
+        of_model = self.lm.model.generation_config.eos_token_id
+        return {self.lm.tokenizer.eos_token_id, *(of_model if isinstance(of_model, list) else [of_model])} - {None}
+
     def reward(self) -> BumpReward:
-        return BumpReward(self.judge, self.config.reward_settings(), self.config.max_completion_length, self.known)
+        settings, longest = self.config.reward_settings(), self.config.max_completion_length
+        return BumpReward(self.judge, settings, longest, self.known, self.end_ids())

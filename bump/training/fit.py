@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
+
 from transformers import TrainerCallback
 
 from ..encoders import choose_encoder
 from ..errors import BumpError
+from ..files import locked
 from ..interactions import User
-from ..models import LoadedModel, is_adapter, load_model, model_folder
-from ..neighbours import Likeness, hardest_positives, likeness
+from ..models import LoadedModel, is_adapter, load_model, model_folder, record_base
+from ..neighbours import hardest_positives, likeness
 from ..rankings import Judge
 from ..reward import from_all
 from .alarms import Alarms, Stop
@@ -63,20 +65,32 @@ def train(
 
 # %% ../../nbs/08e_training_fit.ipynb #7658c3b6
 def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
-    "Train what was prepared, or go on with it. Raises `KeyboardInterrupt` after Ctrl-C, and `BumpError` after an alarm that stops."
-    config, folder, stop = s.config, Path(s.config.output_dir), Stop()
-    checkpoint = last_checkpoint(config)
+    """Train what was prepared, or go on with it.
+
+    Raises `KeyboardInterrupt` after Ctrl-C, and `BumpError` after an alarm that stops, and where another process
+    writes into the run folder."""
+    folder = Path(s.config.output_dir)
+    with locked(folder) if s.config.process_index == 0 else nullcontext():
+        return _fit(s, folder, Stop(), callbacks)
+
+
+def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Path:
+    checkpoint = last_checkpoint(s.config)
     from_all([None])  # nobody writes before all have looked
-    if config.process_index == 0:
+    if s.config.process_index == 0:
         open_run_folder(folder, s, checkpoint)
     trainer = _trainer(s, stop, callbacks)
     with stop.on_interrupt():
         trainer.train(resume_from_checkpoint=checkpoint)
-    if stop.why and trainer.state.global_step < trainer.state.max_steps:
+    state = trainer.state
+    if stop.why and state.global_step < state.max_steps:
         raise (KeyboardInterrupt if stop.interrupted else BumpError)(
-            f"{stop.why.rstrip('.')}; checkpoint {trainer.state.global_step} of {trainer.state.max_steps} steps is saved in {folder}, go on with the same command and --resume_from_checkpoint true."
+            f"{stop.why.rstrip('.')}; checkpoint {state.global_step} of {state.max_steps} steps is saved in {folder}, "
+            "go on with the same command and --resume_from_checkpoint true."
         )
     trainer.save_model(str(folder))
+    if s.config.use_peft and s.config.process_index == 0:
+        record_base(folder, s.lm.name)
     return folder
 
 # %% ../../nbs/08e_training_fit.ipynb #88287164

@@ -5,8 +5,9 @@
 # %% ../../nbs/08d_training_preflight.ipynb #eec82b6d
 from __future__ import annotations
 
-import numpy as np
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from ..engines.local import TransformersEngine
 from ..errors import BumpError
@@ -68,7 +69,8 @@ def _lora_parameters(s: Setup) -> int:
 # %% ../../nbs/08d_training_preflight.ipynb #13895667
 def memory_there(device: str) -> float:  # bytes
     "What is free on a GPU, or available on this machine."
-    import psutil, torch  # psutil comes with accelerate
+    import psutil  # psutil comes with accelerate
+    import torch
 
     return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
 
@@ -101,7 +103,8 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
     lone = next((u for u, avoid in rivals.items() if len(avoid) >= len(rivals) - 1), None)
     if lone:
         raise BumpError(
-            f"User {lone!r} has the same record or history as all others of a batch, so nobody can compete; remove duplicates from the log, or raise users_per_step, record_threshold or user_threshold."
+            f"User {lone!r} has the same record or history as all others of a batch, so nobody can compete; "
+            "remove duplicates from the log, or raise users_per_step, record_threshold or user_threshold."
         )
     short = [u for u, avoid in rivals.items() if len(rivals) - 1 - len(avoid) < c.num_negatives]
     report.facts["users"] = (
@@ -120,7 +123,9 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
     )
     if short:
         report.warnings.append(
-            f"{len(short)} of {len(rivals)} users of the first batch have fewer than num_negatives={c.num_negatives} competitors that are no false negatives, so their rankings are shorter; raise users_per_step."
+            f"{len(short)} of {len(rivals)} users of the first batch have fewer than "
+            f"num_negatives={c.num_negatives} competitors that are no false negatives, so their rankings are "
+            "shorter; raise users_per_step."
         )
 
 # %% ../../nbs/08d_training_preflight.ipynb #b1856a47
@@ -129,7 +134,8 @@ def _look_at_memory(s: Setup, report: Report) -> None:
     report.facts["memory"] = f"roughly {need / 1e9:.1f} GB a process without the judge, {there / 1e9:.1f} GB free"
     if need > there:
         report.warnings.append(
-            "training may not fit into memory; lower per_device_train_batch_size, or use use_peft and gradient_checkpointing."
+            "training may not fit into memory; lower per_device_train_batch_size, or use use_peft and "
+            "gradient_checkpointing."
         )
 
 # %% ../../nbs/08d_training_preflight.ipynb #15c6687d
@@ -146,7 +152,8 @@ def _look_at_rewards(s: Setup, batch: Batch, tokens: dict[tuple[str, int], int],
     spread = np.ptp(rewards, axis=1)
     if not (spread > 1e-9).any():
         raise BumpError(
-            f"All profiles of each user get the same reward from {s.judge.name}, so there is nothing to learn; choose a judge with finer scores, a higher temperature or a longer max_completion_length."
+            f"All profiles of each user get the same reward from {s.judge.name}, so there is nothing to learn; "
+            "choose a judge with finer scores, a higher temperature or a longer max_completion_length."
         )
     ranked = np.array([c.forward_weight * p.forward + c.backward_weight * p.backward for p in parts.values()])
     mean, error = (
@@ -154,13 +161,16 @@ def _look_at_rewards(s: Setup, batch: Batch, tokens: dict[tuple[str, int], int],
         np.nanstd(ranked) / np.sqrt(np.isfinite(ranked).sum() / N_ROLLOUTS),
     )  # rollouts of a user are alike
     report.facts["reward"] = (
-        f"{mean:.3f} ± {1.96 * error:.3f} before the length penalty (n={len(batch.profiles)} users × {N_ROLLOUTS}; chance {s.chance:.3f}); {np.mean(spread > 1e-9):.0%} of the groups have a spread"
+        f"{mean:.3f} ± {1.96 * error:.3f} before the length penalty (n={len(batch.profiles)} users × "
+        f"{N_ROLLOUTS}; chance {s.chance:.3f}); {np.mean(spread > 1e-9):.0%} of the groups have a spread"
     )
     if abs(mean - s.chance) < 1.96 * error:
         report.warnings.append(
-            "the untrained writer's reward can't be told from chance, so there may be little to learn from; a stronger writer or another judge may help."
+            "the untrained writer's reward can't be told from chance, so there may be little to learn from; a "
+            "stronger writer or another judge may help."
         )
     if mean > 0.95 * (c.forward_weight + c.backward_weight):
         report.warnings.append(
-            "the untrained writer's reward is almost the highest possible, so there is little left to learn; harder pools may help (negatives=hard)."
+            "the untrained writer's reward is almost the highest possible, so there is little left to learn; "
+            "harder pools may help (negatives=hard)."
         )

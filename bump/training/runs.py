@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+
 from transformers import TrainerCallback
 
 from ..errors import BumpError
-from ..files import append_line, keep_until, write_json
+from ..files import JobFolder, append_line, check_same, keep_until, read_facts, write_json
 from ..prompts import PROMPT_VERSION
 from ..reward import BumpReward, RewardSettings
 from .config import BumpConfig, Setup, data_fingerprint
@@ -25,15 +27,11 @@ __all__ = ['MARK', 'SAME', 'RunLog', 'MarkCheckpoints', 'checkpoints', 'last_che
 
 # %% ../../nbs/08b_training_runs.ipynb #d7c9ce29
 class RunLog(TrainerCallback):
-    "Writes metrics.jsonl, samples.jsonl and timings.jsonl, and shows a progress bar with the reward beside its chance level."
+    "Writes metrics.jsonl, samples.jsonl and timings.jsonl, and shows a bar with the reward beside its chance level."
 
     def __init__(self, reward: BumpReward, chance: float | None, seconds: dict[str, float]):
-        self.reward, self.chance, self.seconds, self.bar = (
-            reward,
-            chance,
-            seconds,
-            None,
-        )  # seconds: filled by the trainer
+        self.reward, self.chance, self.bar = reward, chance, None
+        self.seconds = seconds  # filled by the trainer
 
     def on_train_begin(self, args, state, control, **_):
         from tqdm import tqdm
@@ -65,7 +63,7 @@ class RunLog(TrainerCallback):
         if self.bar is None:
             return
         self.bar.update(1)
-        if state.global_step % args.sample_steps in (0, 1):
+        if state.global_step == 1 or state.global_step % args.sample_steps == 0:
             self._sample(Path(args.output_dir, "samples.jsonl"), state.global_step)
 
     def _sample(self, path: Path, step: int):
@@ -113,61 +111,48 @@ def checkpoints(folder: Path) -> dict[int, Path]:  # step → folder
 
 # %% ../../nbs/08b_training_runs.ipynb #63e949d3
 def last_checkpoint(config: BumpConfig) -> str | None:
-    "The checkpoint to resume from; None for a fresh run in a fresh folder, or one that was cut off before its first checkpoint."
+    """The checkpoint to resume from.
+
+    None for a fresh run in a fresh folder, or for one that was cut off before its first checkpoint. Raises `BumpError`
+    for a folder that holds a run where none is to go on, and for a checkpoint that is not the run's last: going on
+    from an earlier one would write over what came after it."""
     folder, wanted = Path(config.output_dir), config.resume_from_checkpoint
+    begun = (folder / "run.json").exists()
     if wanted in (None, False, "false"):
-        if (folder / "run.json").exists():
+        if begun:
             raise BumpError(
-                f"{folder} already holds a run; choose another output_dir, or continue with resume_from_checkpoint=true."
+                f"{folder} already holds a run; choose another output_dir, "
+                "or continue with resume_from_checkpoint=true."
             )
         return None
-    if str(wanted).lower() in ("true", "last"):
-        if not (folder / "run.json").exists():
-            raise BumpError(f"There is no run to resume in {folder}.")
-        return next((str(p) for p in reversed(checkpoints(folder).values())), None)
-    if not (Path(wanted) / MARK).exists():
-        raise BumpError(f"{wanted} is not a complete checkpoint; resume_from_checkpoint=true takes the last one.")
-    return str(Path(wanted))
+    if not begun:
+        raise BumpError(f"There is no run to resume in {folder}.")
+    last = next(reversed(checkpoints(folder).values()), None)
+    if str(wanted).lower() not in ("true", "last"):
+        if not (Path(wanted) / MARK).exists():
+            raise BumpError(f"{wanted} is not a complete checkpoint; resume_from_checkpoint=true takes the last one.")
+        if last is None or Path(wanted).resolve() != last.resolve():
+            raise BumpError(
+                f"{wanted} is not the last checkpoint of {folder}, and later ones would be lost; "
+                "remove those, or take the last one with resume_from_checkpoint=true."
+            )
+    return str(last) if last else None
 
 # %% ../../nbs/08b_training_runs.ipynb #34c313e4
-SAME = (
+SAME = (  # settings that decide what is learned
     *RewardSettings.__dataclass_fields__,
-    "users_per_step",
-    "num_generations",
-    "num_iterations",
-    "hold_out",
-    "positives",
-    "positive_window",
-    "encoder",
-    "judge",
-    "max_prompt_tokens",
-    "max_completion_length",
-    "temperature",
-    "loss_type",
-    "beta",
-    "scale_rewards",
-    "epsilon",
-    "learning_rate",
-    "use_peft",
-    "lora_r",
-    "lora_alpha",
+    *("users_per_step", "num_generations", "num_iterations", "hold_out", "positives", "positive_window", "encoder"),
+    *("judge", "max_prompt_tokens", "max_completion_length", "temperature", "top_p", "loss_type", "beta"),
+    *("scale_rewards", "epsilon", "learning_rate", "lr_scheduler_type", "optim", "use_peft", "lora_r", "lora_alpha"),
 )
 
 # %% ../../nbs/08b_training_runs.ipynb #cbbc8c70
-def check_same_run(config: BumpConfig, now: dict) -> None:
+def check_same_run(config: BumpConfig, facts: Mapping) -> None:
     "Raise `BumpError` where the run in the folder is another one than that which is to go on."
-    folder = Path(config.output_dir)
-    before, was = (json.loads((folder / name).read_text()) for name in ("bump_config.json", "run.json"))
-    for name in SAME:
-        if before.get(name) != getattr(config, name):
-            raise BumpError(
-                f"{folder} was started with {name}={before.get(name)!r}, now it is {getattr(config, name)!r}; resume with the old setting, or choose another output_dir."
-            )
-    for name in (k for k in now if k != "versions"):
-        if was.get(name) != now[name]:
-            raise BumpError(
-                f"{folder} was started with another {name.replace('_', ' ')} ({was.get(name)}, now {now[name]}); bring back the old one, or choose another output_dir."
-            )
+    folder, advice = Path(config.output_dir), "bring back the old one, or choose another output_dir"
+    settings = {name: getattr(config, name) for name in SAME}
+    check_same(folder, read_facts(folder / "bump_config.json"), json.loads(json.dumps(settings, default=str)), advice)
+    JobFolder(folder, facts, advice=advice).check()
 
 # %% ../../nbs/08b_training_runs.ipynb #5efcf2e2
 def forget_after(folder: Path, step: int) -> None:
@@ -200,8 +185,8 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         model_revision=s.lm.revision,
         data_fingerprint=data_fingerprint(s.users),
         users=len(s.users),
+        processes=s.config.world_size,
         **s.facts(),
-        versions=versions(),
     )
     if (folder / "run.json").exists():
         check_same_run(s.config, facts)
@@ -209,7 +194,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
     write_json(folder / "bump_config.json", s.config.to_dict())
-    write_json(folder / "run.json", facts)
+    write_json(folder / "run.json", facts | dict(versions=versions()))
 
 # %% ../../nbs/08b_training_runs.ipynb #d2ada8af
 def last_reward(folder: Path, n: int = 10) -> str:
@@ -222,4 +207,6 @@ def last_reward(folder: Path, n: int = 10) -> str:
     if not rewards:
         return "no step was logged"
     n = min(n, len(rewards))
-    return f"mean reward of the first {n} steps {sum(rewards[:n]) / n:.3f}, of the last {n} {sum(rewards[-n:]) / n:.3f} (chance {json.loads((folder / 'run.json').read_text())['chance']:.3f})"
+    chance = json.loads((folder / "run.json").read_text())["chance"]
+    first, last = sum(rewards[:n]) / n, sum(rewards[-n:]) / n
+    return f"mean reward of the first {n} steps {first:.3f}, of the last {n} {last:.3f} (chance {chance:.3f})"

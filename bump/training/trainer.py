@@ -5,10 +5,11 @@
 # %% ../../nbs/08a_training_trainer.ipynb #210b28bc
 from __future__ import annotations
 
-import numpy as np
 import time
-import torch
 from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
 from trl import GRPOTrainer
 
 from ..errors import BumpError
@@ -106,7 +107,9 @@ class BumpTrainer(GRPOTrainer):
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss if torch.is_tensor(loss) else loss[0]).all():
             raise BumpError(
-                f"The loss of step {self.state.global_step + 1} is not finite, in the rollouts of {_some(self.rows[i] for i in row.tolist())}; go on from the last checkpoint with a lower learning_rate, or look at these users' records."
+                f"The loss of step {self.state.global_step + 1} is not finite, in the rollouts of "
+                f"{_some(self.rows[i] for i in row.tolist())}; go on from the last checkpoint with a lower "
+                "learning_rate, or look at these users' records."
             )
         return loss
 

@@ -1,9 +1,15 @@
 "A real vLLM server with the embedded model on a free loopback port."
 
-import os, socket, subprocess, sys, time
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-import httpx, pytest
+import httpx
+import pytest
 
 from bump.models import EMBEDDED
 
@@ -72,10 +78,8 @@ class Server:
 
     def stop(self, signal: int = 15):
         "Stop the server and its workers by the process group that it was started in."
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal)
-        except ProcessLookupError:
-            pass
         self.process.wait(60)
 
 

@@ -1,6 +1,7 @@
 "A proxy in front of a real server that forwards requests, or misbehaves as told."
 
-import threading, time
+import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,8 +11,10 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "conte
 
 
 class Proxy:
-    """`fault(n, path, body)` says what happens to the n-th request: None (forward it), "500", "401", "429" (with Retry-After: 1),
-    "hang", "drop" (no answer, closed connection), "truncated" (half of the JSON, well-formed HTTP) or "cut" (connection closed in the middle)."""
+    """`fault(n, path, body)` says what happens to the n-th request.
+
+    None (forward it), "500", "401", "429" (with Retry-After: 1), "hang", "drop" (no answer, closed connection),
+    "truncated" (half of the JSON, well-formed HTTP) or "cut" (connection closed in the middle)."""
 
     def __init__(self, upstream: str, fault: Callable = lambda n, path, body: None):
         self.upstream, self.fault, self.seen, self.stopped = upstream, fault, [], threading.Event()

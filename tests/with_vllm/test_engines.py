@@ -1,18 +1,21 @@
 "The same weights give the same numbers in transformers, in vLLM in this process and behind vLLM's server."
 
-import json, os, subprocess, sys
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from bump.engines.server import ServerEngine
 from bump.engines.local import TransformersEngine
-from bump.engines.vllm import VLLMEngine
 from bump.engines.make import make_engine
+from bump.engines.server import ServerEngine
+from bump.engines.vllm import VLLMEngine
 from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge, YesNoJudge
-from bump.rankings import Ranking
-from bump.models import load_model, load_tokenizer, EMBEDDED
+from bump.models import EMBEDDED, load_model, load_tokenizer
 from bump.profiles import write_profiles
+from bump.rankings import Ranking
 from bump.world import WorldConfig, describe, make_world, save_world, world_users
 
 PEOPLE = make_world(WorldConfig(n_users=9, seed=3))
@@ -177,7 +180,9 @@ def test_make_engine_knows_vllm(server):
 
 
 def test_lamp_with_a_server_as_writer_and_backbone(server, tmp_path):
-    "`--method api`: profiles and answers by a model behind an OpenAI-compatible server are those of the same model in this process."
+    """`--method api`:
+
+    profiles and answers by a model behind an OpenAI-compatible server are those of the same model in this process."""
     from bump.lamp.files import save_lamp_world
 
     save_lamp_world(make_world(WorldConfig(n_users=40, seed=6)), tmp_path / "data")

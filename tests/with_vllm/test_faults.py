@@ -1,16 +1,23 @@
 "What a failing server does to a judge and to a training run: a real server behind a proxy that refuses, hangs, garbles and lies."
 
-import json, os, signal, subprocess, sys, threading, time, zlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
 
 import numpy as np
 import pytest
+from proxy import Proxy
 
 from bump.engines.server import ServerEngine
 from bump.errors import BumpError
 from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge
 from bump.rankings import Ranking
 from bump.world import WorldConfig, describe, make_world, save_world
-from proxy import Proxy
 
 PEOPLE = make_world(WorldConfig(n_users=9, seed=4))
 PROFILES, RECORDS = tuple(describe(p.traits) for p in PEOPLE), tuple(p.history[-1].text for p in PEOPLE)
@@ -91,9 +98,20 @@ def test_wrong_model_key_and_url(server, monkeypatch):
     assert set(sent) == {"Bearer from-the-environment"}
 
 
-def test_too_long_a_prompt_is_refused_with_the_servers_words(server):
+TOO_LONG = Ranking("p", ("word " * 3000, "b"))
+
+
+def test_only_too_long_prompts_are_refused_with_the_servers_words(server):
     with pytest.raises(BumpError, match="status 400.*2048"):
-        LettersJudge(ServerEngine(f"{server.root}/v1"))([Ranking("p", ("word " * 3000, "b"))])
+        LettersJudge(ServerEngine(f"{server.root}/v1"))([TOO_LONG])
+
+
+@pytest.mark.parametrize("judge", [LettersJudge, LikelihoodJudge, PermutationJudge])
+def test_one_prompt_that_is_too_long_for_the_server_is_nan(server, judge):
+    engine = ServerEngine(f"{server.root}/v1")
+    scores = judge(engine)([*RANKINGS, TOO_LONG])
+    assert np.isnan(scores[-1]).any() and engine.counts["failed"] > 0
+    assert all(np.isfinite(s).all() for s in scores[:-1])
 
 
 @pytest.mark.parametrize("judge", [LikelihoodJudge, PermutationJudge])
@@ -153,7 +171,7 @@ def test_a_refusal_is_one_sentence_on_the_screen(server, tmp_path):
 
 
 def test_interrupting_does_not_wait_for_the_timeout(server, tmp_path):
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines import ServerEngine; from bump.judges import *; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])"  # a shell that starts tests in the background has it ignored
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines.server import ServerEngine; from bump.judges import LettersJudge; from bump.rankings import Ranking; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])"  # a shell that starts tests in the background has it ignored
     with Proxy(server.root, lambda n, path, body: "hang" if "chat" in path else None) as proxy:
         p = subprocess.Popen([sys.executable, "-c", code, proxy.url], stderr=subprocess.DEVNULL)
         while not any("chat" in path for _, path in proxy.seen):
