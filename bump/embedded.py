@@ -144,7 +144,7 @@ def mediocre(rng: np.random.Generator, someone: Someone, texts: Sequence[str]) -
         s for sentence in sentences for s in ((_pick(rng, FILLER) if rng.random() < 0.5 else ""), sentence) if s
     )
 
-
+# %% ../nbs/11_embedded.ipynb #52a884f4
 def _pick(rng: np.random.Generator, options: Sequence):
     return options[rng.integers(len(options))]
 
@@ -200,7 +200,7 @@ def strange_log(rng: np.random.Generator) -> list[str]:
 
     return [record() for _ in range(5)]
 
-
+# %% ../nbs/11_embedded.ipynb #e25862c9
 def _up_to(rng: np.random.Generator, low: int, high: int, size: float) -> int:  # both ends included
     return int(rng.integers(low, round(low + (high - low) * size) + 1))
 
@@ -318,7 +318,7 @@ def drill(rng: np.random.Generator, share: float, vocab_size: int) -> Row:
         return _reordered(rng, tokens) if share < 0.45 or rng.random() < 0.25 else _labelled(rng, tokens)
     return _matched(rng, tokens, min(1.0, (share - 0.6) / 0.25))
 
-
+# %% ../nbs/11_embedded.ipynb #1a3f597e
 def _reordered(rng: np.random.Generator, tokens: Callable) -> Row:
     "Words, and the same words in another order."
     words, comma = [tokens(rng.integers(1, 4)) for _ in range(rng.integers(2, 9))], int(rng.integers(3, 260))
@@ -343,7 +343,7 @@ def _entries(
         slash,
     )
 
-
+# %% ../nbs/11_embedded.ipynb #f2219f87
 def _labelled(rng: np.random.Generator, tokens: Callable) -> Row:
     """Entries with their labels at both ends, like candidates;
 
@@ -466,7 +466,7 @@ def _start(work: Path, recipe: Recipe):
     job.begin()
     return load_tokenizer(work)
 
-
+# %% ../nbs/11_embedded.ipynb #a138158d
 def _silence(trainer) -> None:
     from transformers.trainer_callback import PrinterCallback
 
@@ -567,7 +567,7 @@ def _task_profiles(people) -> dict[str, list[str]]:
         "stranger's": texts[2:] + texts[:2],
     }  # not the neighbour: his record is the other choice
 
-
+# %% ../nbs/11_embedded.ipynb #e3df2793
 def _answers(
     lm: LoadedModel, examples: list[Lesson], batch_size: int = 64
 ) -> list[float]:  # 1 where the answer is the gold one
@@ -641,7 +641,7 @@ def _judge_rows(skills: dict) -> list[str]:
 
     return [f"| {judge} | {way} | {hits(judge, way)} |" for judge in SKILLS for way in ("forward", "backward")]
 
-
+# %% ../nbs/11_embedded.ipynb #3e456372
 def _task_rows(skills: dict) -> list[str]:
     def rights(task):
         return " | ".join(str(skills[task][arm]) for arm in ("right profile", "no profile", "stranger's"))

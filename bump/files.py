@@ -39,7 +39,7 @@ def append_line(path: Path, row: Mapping) -> None:
     with open(path, "a", encoding="utf-8") as f:
         write_synced(f, json_line(row))
 
-
+# %% ../nbs/20a_files.ipynb #eb09a6d2
 def write_synced(f, text: str) -> None:
     "Write `text` to an open file, and return when it is on the disk."
     f.write(text)
@@ -67,7 +67,7 @@ def keep_lines(path: Path, keep: Callable[[dict], bool]) -> None:
             break
     write_text(path, "".join(json_line(r) for r in rows if keep(r)))
 
-
+# %% ../nbs/20a_files.ipynb #51a52f10
 def keep_until(path: Path, step: int) -> None:
     "Drop the rows after `step`, and a last line that was cut off."
     keep_lines(path, lambda row: row["step"] <= step)
@@ -112,7 +112,7 @@ def check_same(where: str | Path, before: Mapping, now: Mapping, advice: str = "
         if before.get(name) != value:
             raise BumpError(f"{where} was begun with {name}={before.get(name)!r}, now it is {value!r}; {advice}.")
 
-
+# %% ../nbs/20a_files.ipynb #4e277ea2
 def read_facts(path: Path) -> dict:
     "The facts in a JSON file. Raises `BumpError` where it can't be read."
     try:

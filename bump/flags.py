@@ -61,7 +61,7 @@ class FlagParser(argparse.ArgumentParser):
     def _add(self, f: Field, hint) -> None:
         kinds = get_args(hint) or (hint,)
         kind = next(k for k in KINDS if k in kinds)
-        default = f.default_factory() if f.default is MISSING else f.default
+        default = f.default if f.default is not MISSING else f.default_factory()  # type: ignore[operator]
         more = dict(type=kind, default=default, help=f.metadata.get("help"))
         if kind is bool:
             more.update(type=_true_or_false, nargs="?", const=True)

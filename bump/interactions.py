@@ -96,7 +96,7 @@ def check_user(value, where: str) -> str:
         raise BadRecord(where, f"the user id is {'missing' if missing else 'not text or a whole number'}")
     return _writable(str(value).strip(), "the user id", where)
 
-
+# %% ../nbs/00_interactions.ipynb #04217649
 def _writable(text: str, what: str, where: str) -> str:  # JSON can name half a character, and no file can hold it
     try:
         text.encode()
@@ -157,7 +157,7 @@ def _as_date(value) -> datetime | None:  # None where it is none
     except ValueError:
         return None
 
-
+# %% ../nbs/00_interactions.ipynb #64172ba3
 def _utc(t: datetime) -> datetime:
     return t if t.tzinfo else t.replace(tzinfo=UTC)
 
@@ -427,7 +427,7 @@ def _items(path: Path, fields: Fields) -> Rows:
     for place, row in find_reader(path)(path):
         yield from [(place, row)] if isinstance(row, BadRecord) else to_records(row, place, fields)
 
-
+# %% ../nbs/00_interactions.ipynb #657673d5
 def _called(dialect: str) -> str:
     return {"none": "nothing", "date": "a date"}.get(dialect, f"a number of {dialect}")
 

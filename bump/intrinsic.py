@@ -69,7 +69,7 @@ def stranger_of(user_id: str, ids: Sequence[str], taken: Collection[str], seed: 
         i += position <= i
     return ids[i]
 
-
+# %% ../nbs/10_intrinsic.ipynb #89507b1c
 def _positions(some: Collection[str], ids: Sequence[str]) -> list[int]:
     "Where `some` stand in the sorted `ids`; who is not among them has no position."
     found = ((bisect_left(ids, u), u) for u in some)

@@ -43,7 +43,7 @@ class LexicalJudge:
         known = [w for w in query if w in index.vocab_dict]
         return index.get_scores(known) if known else np.zeros(len(r.candidates))
 
-
+# %% ../nbs/05_judges.ipynb #16100d2f
 def _words(texts: Sequence[str]) -> list[list[str]]:
     import bm25s
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,9 @@ class Likeness:
 
     row: dict[str, int]  # user → row of `histories`
     prints: dict[str, str]  # user → fingerprint of the visible history
-    histories: object = None  # shape (users, d), rows of length 1; None without an encoder
+    histories: Any = None  # shape (users, d), rows of length 1; None without an encoder
     record_row: dict[str, int] | None = None  # held-out text → row of `records`
-    records: object = None  # shape (records, d)
+    records: Any = None  # shape (records, d)
 
     def users(self, ids: Sequence[str]) -> np.ndarray:  # shape (n, n)
         "Cosines of the users' histories."
@@ -124,7 +125,7 @@ def _by_cells(rows: np.ndarray, k: int, chunk: int = 16384) -> np.ndarray:
         ) from None
     n, d = rows.shape
     cells, dims = int(2 ** round(np.log2(4 * np.sqrt(n)))), min(d, 128)
-    index = faiss.index_factory(
+    index: Any = faiss.index_factory(
         d, f"PCAR{dims},IVF{cells},PQ{dims}x4fs,RFlat", faiss.METRIC_L2
     )  # between rows of length 1 the order is that of cosines
     ivf = faiss.extract_index_ivf(index)

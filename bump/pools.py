@@ -126,7 +126,7 @@ def _pick(
             chosen = chosen + [part[i] for i in rng.choice(len(part), missing, replace=False)]
     return tuple((u, int(rng.integers(sizes[u]))) for u in chosen)
 
-
+# %% ../nbs/06_pools.ipynb #4f78c426
 def _orders(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
     return np.stack([rng.permutation(n) for _ in range(m)])
 
@@ -150,7 +150,7 @@ def _shuffled(
         places(np.isin(order, ignored)),
     )
 
-
+# %% ../nbs/06_pools.ipynb #06834b95
 def _ignored(
     pool: Pool, competitors: Iterable[tuple[str, object]], n_positives: int
 ) -> list[int]:  # numbers in the list of candidates

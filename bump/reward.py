@@ -70,7 +70,7 @@ class Batch:
     profiles: dict[str, list[str]] = field(default_factory=dict)  # user → G profiles
     likeness: Likeness | None = None  # of the users' histories; hard negatives need one with an encoder
 
-    def pools(self, users: Sequence[str], s: RewardSettings, step: int) -> dict[str, Pool]:
+    def pools(self, users: Sequence[str], s: PoolSettings, step: int) -> dict[str, Pool]:
         "The pools of `users`, without false negatives where the batch has others."
         held_out, rollouts = ({u: len(v) for u, v in part.items()} for part in (self.held_out, self.profiles))
         avoid = false_negatives(self.held_out, self.likeness, s.record_threshold, s.user_threshold)
@@ -239,7 +239,7 @@ def _sample(user: str, held_out, completion, ids, prompt: str, longest: int | No
     text, cut_off = _text(completion), not ended and len(ids) == longest
     return Sample(user, list(held_out), text, len(ids) - ended, cut_off, copied_share(text, prompt))
 
-
+# %% ../nbs/07_reward.ipynb #3cb450d6
 def _text(messages) -> str:  # TRL hands chats over as messages, of which the last one is wanted
     return (messages if isinstance(messages, str) else messages[-1]["content"]).strip()
 
@@ -298,7 +298,7 @@ def judge_counts(judge: Judge) -> dict[str, int]:
     "What a judge has computed so far, by the names of the metrics; nothing for judges that run on no engine."
     return {name: judge.engine.counts[k] for k, name in JUDGE_COUNTS.items()} if hasattr(judge, "engine") else {}
 
-
+# %% ../nbs/07_reward.ipynb #9b37eab8
 def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: int) -> None:
     bad = next((s for s, r in zip(samples, rewards) if np.isinf(r)), None)
     if bad:

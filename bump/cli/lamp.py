@@ -289,7 +289,6 @@ def _look_ahead(flags: EvalFlags, task, method) -> None:  # what would fail afte
         read_run(folder.file)
     folder.check()
 
-
 # %% ../../nbs/14e_cli_lamp.ipynb #9c3170e7
 def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]:  # and who wrote them
     from bump.store import read_store
@@ -330,7 +329,6 @@ def _write_profiles(
     del writer
     _free_memory()
 
-
 # %% ../../nbs/14e_cli_lamp.ipynb #8f0e350b
 def _check_written(flags: EvalFlags, store: Path, ids: list[str]) -> None:
     from bump.store import read_store
@@ -343,7 +341,7 @@ def _check_written(flags: EvalFlags, store: Path, ids: list[str]) -> None:
             "same command again to ask for these once more."
         )
 
-
+# %% ../../nbs/14e_cli_lamp.ipynb #b7539290
 def _free_memory() -> None:  # the backbone may need the same GPU
     import gc
 

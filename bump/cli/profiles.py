@@ -9,12 +9,12 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .logs import LogFlags, choose_users
 from ..errors import BumpError, check_at_least, check_whole
 from ..files import read_facts
 from ..flags import flag, parse
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
-from .logs import LogFlags, choose_users
 
 # %% auto #0
 __all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ScoreFlags', 'score_command']

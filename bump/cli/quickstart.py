@@ -62,7 +62,7 @@ def quickstart(argv: list[str]) -> None:
     _compare(unseen, traits, before, after, judges, config.length_threshold)
     print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
 
-
+# %% ../../nbs/14d_cli_quickstart.ipynb #faaac989
 def _world(folder: Path, flags: QuickstartFlags):
     "A world in `folder` as a log, and the true traits of its users."
     from bump.world import WorldConfig, make_world, save_world
@@ -137,7 +137,7 @@ class _Side:
 def _compare(users, traits: dict, before, after, judges, threshold: int) -> None:
     from bump.statistics import plain_console
 
-    old, new = _Side(*before, traits), _Side(*after, traits)
+    (old, new) = (_Side(profiles, scores, traits) for profiles, scores in (before, after))
     console = plain_console()
     console.print(_table(users, old, new, judges[0].name))
     for judge, a, b in zip(judges, old.scores, new.scores, strict=True):
@@ -165,7 +165,7 @@ def _gain(users, judge: str, a, b) -> str:
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
     return f"trained − warm start, sum, paired by user, judge {judge}: {interval}"
 
-
+# %% ../../nbs/14d_cli_quickstart.ipynb #69b0bf78
 def _example(user_id: str, traits, old: _Side, new: _Side) -> str:
     from bump.world import describe
 

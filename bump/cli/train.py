@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .logs import LogFlags, choose_users
 from ..errors import BumpError
 from ..flags import flag, parse
-from .logs import LogFlags, choose_users
 
 # %% auto #0
 __all__ = ['TrainFlags', 'train_command']

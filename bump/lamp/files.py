@@ -100,7 +100,7 @@ def _look_through(questions: Questions) -> _Facts:
     facts.fingerprint = h.hexdigest()
     return facts
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #fd5381ba
 def _questions_file(data: str | Path, task: Task, split: str) -> Path:
     for folder in (Path(data, task.name), Path(data)):
         if (folder / f"{split}_questions.json").exists():
@@ -145,7 +145,7 @@ def _read_golds(path: Path, task: Task) -> dict[str, str] | None:
         raise BumpError(f"{path}: an id is there twice.")
     return golds
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #42e04777
 def _scalar(value) -> str:  # of a text or a number
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError
@@ -216,7 +216,7 @@ def _moment(parts: tuple[int, ...]) -> datetime:
     year, month, day, hour, minute, second = (parts + (1, 1, 0, 0, 0)[len(parts) - 1 :])[:6]
     return datetime(year, month, day, hour, minute, second)
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #105582f3
 def entry_time(entry: dict) -> str | None:  # None without a date
     "The date of an entry as `load_logs` reads it: 2009-05 is the first of May."
     parts = entry_date(entry)
@@ -293,7 +293,7 @@ def _forget(part: Path) -> None:
     for p in (part, _etag(part)):
         p.unlink(missing_ok=True)
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #050456a8
 def _receive(url: str, part: Path, stall: float) -> str | None:  # what went wrong
     "Append what `part` is still missing."
     httpx = lamp_extra("httpx")
@@ -418,7 +418,7 @@ def _styled(person, text: str) -> str:
 
     return STYLES[person.traits.style][0].format(text)
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #206dd97d
 def _paper(rng, p, other):
     own, pair = _bare(p, -1)[0], [(_bare(p, -2)[0], "[1]"), (_bare(other, -2)[0], "[2]")]
     first, second = pair if rng.random() < 0.5 else pair[::-1]
@@ -457,7 +457,7 @@ def _review(rng, p, other):
         _bare(p, -1)[1],
     )
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #3e0e8b70
 def _writing(question: str, entry: Callable[[str, str], dict]) -> Callable:
     def make(rng, p, other):
         bare = [_bare(p, n)[0] for n in range(len(p.history))]

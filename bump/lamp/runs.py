@@ -126,7 +126,7 @@ def answer(
         replies = [None if c is None else _official(task, c.text) for c in backbone.generate(prompts, s.max_new_tokens)]
     return [(json.dumps(p), r) for p, r in zip(prompts, replies)]
 
-
+# %% ../../nbs/12d_lamp_runs.ipynb #25ba1078
 def _official(task: Task, text: str) -> str:  # our identifiers as the official ones
     return (
         dict(zip(task.says, task.labels)).get(text.strip().strip("[]()."), text) if task.says != task.labels else text
@@ -219,7 +219,7 @@ def _describe(questions: Questions, m: Method, backbone, texts, settings, name, 
         writer=writer,
     )
 
-
+# %% ../../nbs/12d_lamp_runs.ipynb #17dff8c8
 def _check_budgets(settings: AnswerSettings, backbone: Engine) -> None:
     need = settings.max_prompt_tokens + settings.max_new_tokens
     if backbone.context and need > backbone.context:
@@ -311,7 +311,7 @@ def _write(folder: Path, questions: Questions, done: Collection[str], ask: Calla
             write_synced(answers, "".join(json_line(dict(id=i, prediction=reply)) for i, _, reply in rows))
             bar.update(len(batch))
 
-
+# %% ../../nbs/12d_lamp_runs.ipynb #8969b024
 def _prompt_row(id: str, prompt: str) -> dict:
     digest = hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()
     return dict(id=id, hash=digest, records=prompt.count("<record>"))
@@ -359,7 +359,7 @@ def score_run(folder: str | Path, questions: Questions) -> dict:
     write_json(folder / "scores.json", result)
     return result
 
-
+# %% ../../nbs/12d_lamp_runs.ipynb #89e36bf1
 def _score(folder: Path, questions: Questions, answers: Sequence[str]) -> dict[str, dict]:
     values = evaluate(questions.task, answers, list(questions.golds.values()), questions.labels)
     number = {u: i for i, u in enumerate(dict.fromkeys(questions.users.values()))}

@@ -189,7 +189,7 @@ def training_logs(data: str | Path, task: Task, output: str | Path) -> Kept:
     kept.records = n_records  # of several histories of a user only the longest counts
     return kept
 
-
+# %% ../../nbs/12c_lamp_splits.ipynb #5e0f6704
 def _row(text: str, entry: dict) -> dict:
     time = entry_time(entry)
     return dict(text=text) if time is None else dict(text=text, time=time)

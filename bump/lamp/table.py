@@ -72,7 +72,7 @@ def _check_same(f: Path, r: dict, g: Path, x: dict) -> None:
             f"compared{', unless the run has a name of its own (--name)' if 'backbone' in differs else ''}."
         )
 
-
+# %% ../../nbs/12e_lamp_table.ipynb #8eb7fa10
 def read_scores(folder: str | Path) -> dict:
     "The scores of a run, and what the run was. Raises `BumpError` where there are none."
     file = Path(folder, "scores.json")
@@ -107,7 +107,7 @@ def table_rows(
         [[system, *(f"{row[c]:.3f}" if c in row else "" for c in table)] for system, row in LEADERBOARD.items()],
     )
 
-
+# %% ../../nbs/12e_lamp_table.ipynb #27a7aeba
 def _cell(cell: Mapping[str, Mean] | None) -> str:
     if cell is None:
         return ""

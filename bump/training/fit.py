@@ -73,7 +73,7 @@ def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
     with locked(folder) if s.config.process_index == 0 else nullcontext():
         return _fit(s, folder, Stop(), callbacks)
 
-
+# %% ../../nbs/08e_training_fit.ipynb #1dc365a5
 def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Path:
     checkpoint = last_checkpoint(s.config)
     from_all([None])  # nobody writes before all have looked
@@ -128,7 +128,7 @@ def load_policy(model: str, config: BumpConfig) -> LoadedModel:
         config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
     return lm
 
-
+# %% ../../nbs/08e_training_fit.ipynb #1dfdb262
 def _lora(config: BumpConfig):
     if not config.use_peft:
         return None

@@ -1,4 +1,6 @@
-"What a failing server does to a judge and to a training run: a real server behind a proxy that refuses, hangs, garbles and lies."
+"""What a failing server does to a judge and to a training run.
+
+A real server stands behind a proxy that refuses, hangs, garbles and lies."""
 
 import json
 import os
@@ -171,7 +173,14 @@ def test_a_refusal_is_one_sentence_on_the_screen(server, tmp_path):
 
 
 def test_interrupting_does_not_wait_for_the_timeout(server, tmp_path):
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from bump.engines.server import ServerEngine; from bump.judges import LettersJudge; from bump.rankings import Ranking; LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking('p', ('a', 'b'))])"  # a shell that starts tests in the background has it ignored
+    code = """
+import signal, sys
+from bump.engines.server import ServerEngine
+from bump.judges import LettersJudge
+from bump.rankings import Ranking
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
+LettersJudge(ServerEngine(sys.argv[1], timeout=60))([Ranking("p", ("a", "b"))])
+"""
     with Proxy(server.root, lambda n, path, body: "hang" if "chat" in path else None) as proxy:
         p = subprocess.Popen([sys.executable, "-c", code, proxy.url], stderr=subprocess.DEVNULL)
         while not any("chat" in path for _, path in proxy.seen):
@@ -217,9 +226,10 @@ def train(log, out, url, *more):
 
 def test_training_goes_on_when_some_rankings_fail_and_stops_when_all_do(server, tmp_path):
     log = save_world(make_world(WorldConfig(n_users=30)), tmp_path / "world")
-    bad = lambda n, path, body: (
-        "truncated" if "chat" in path and zlib.crc32(body.encode()) % 8 == 0 else None
-    )  # a ranking that fails once always fails
+
+    def bad(n, path, body):  # a ranking that fails once always fails
+        return "truncated" if "chat" in path and zlib.crc32(body.encode()) % 8 == 0 else None
+
     with Proxy(server.root, bad) as proxy:
         r = train(log, tmp_path / "some", proxy.url)
     assert r.returncode == 0, r.stderr
