@@ -17,8 +17,20 @@ from typing import Any
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['json_line', 'append_line', 'write_synced', 'drop_cut_line', 'keep_lines', 'keep_until', 'write_text', 'write_json',
+__all__ = ['write_text', 'write_json', 'json_line', 'append_line', 'write_synced', 'drop_cut_line', 'keep_lines', 'keep_until',
            'locked', 'check_same', 'read_facts', 'JobFolder']
+
+# %% ../nbs/20a_files.ipynb #22c04232
+def write_text(path: Path, text: str) -> None:
+    "Write a file aside and rename it into place."
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    "The same for JSON; what JSON has no form for is written as text."
+    write_text(path, json.dumps(data, indent=1, default=str))
 
 # %% ../nbs/20a_files.ipynb #30f20f95
 def json_line(row: Mapping) -> str:
@@ -71,18 +83,6 @@ def keep_lines(path: Path, keep: Callable[[dict], bool]) -> None:
 def keep_until(path: Path, step: int) -> None:
     "Drop the rows after `step`, and a last line that was cut off."
     keep_lines(path, lambda row: row["step"] <= step)
-
-# %% ../nbs/20a_files.ipynb #22c04232
-def write_text(path: Path, text: str) -> None:
-    "Write a file aside and rename it into place."
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
-def write_json(path: Path, data: Any) -> None:
-    "The same for JSON; what JSON has no form for is written as text."
-    write_text(path, json.dumps(data, indent=1, default=str))
 
 # %% ../nbs/20a_files.ipynb #8c60d083
 @contextmanager

@@ -17,7 +17,8 @@ from .rankings import Ranking
 from .seeds import named_rng
 
 # %% auto #0
-__all__ = ['PoolSettings', 'Pool', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools', 'false_negatives']
+__all__ = ['PoolSettings', 'Pool', 'Roster', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools',
+           'false_negatives']
 
 # %% ../nbs/06_pools.ipynb #1c00533f
 @dataclass
@@ -72,6 +73,35 @@ class Pool:
         frozenset()
     )  # competitors that don't count: false negatives for whom there was no replacement
 
+# %% ../nbs/06_pools.ipynb #83b9a280
+@dataclass(frozen=True)
+class Roster:
+    "The users of a batch in one order, and the place of each in it."
+
+    ids: tuple[str, ...]
+    place: Mapping[str, int]
+
+    @classmethod
+    def of(cls, users: Iterable[str]) -> Roster:
+        ids = tuple(sorted(users))
+        return cls(ids, {u: n for n, u in enumerate(ids)})
+
+    def draw(self, rng: np.random.Generator, n: int, left_out: Collection[str]) -> list[str]:
+        "`n` different users, or all there are, but none of `left_out`."
+        holes = sorted(self.place[u] for u in set(left_out) if u in self.place)
+        n = min(n, len(self.ids) - len(holes))
+        return (
+            [self.ids[_past(i, holes)] for i in rng.choice(len(self.ids) - len(holes), n, replace=False)] if n else []
+        )
+
+
+def _past(i: int, holes: Sequence[int]) -> int:  # the i-th place that is none of the holes
+    for hole in holes:
+        if hole > i:
+            break
+        i += 1
+    return i
+
 # %% ../nbs/06_pools.ipynb #b70ad72b
 def draw_pool(
     user_id: str,
@@ -83,17 +113,17 @@ def draw_pool(
     step: int = 0,
     hard: Sequence[str] = (),  # users whose profiles compete in any case
     avoid: Collection[str] = (),  # users who compete only where there are too few others, and then don't count
+    roster: Roster | None = None,  # of the batch; made here where it is not given
 ) -> Pool:
     "Draw the pool of `user_id`. Raises `BumpError` where the batch has fewer than K other users."
-    others = sorted(u for u in n_held_out if u != user_id)  # sorted: the batch's order must not matter
     _check_batch(len(n_held_out), n_negatives)
-    P = n_held_out[user_id]
+    users, P = roster or Roster.of(n_held_out), n_held_out[user_id]
 
     def rng(purpose):
         return named_rng(seed, step, user_id, purpose)
 
     def pick(purpose, sizes, first=()):
-        return _pick(rng(purpose), list(first), [u for u in others if u not in first], avoid, sizes, n_negatives)
+        return _pick(rng(purpose), user_id, first, users, avoid, sizes, n_negatives)
 
     return Pool(
         pick("records", n_held_out),
@@ -114,16 +144,18 @@ def _check_batch(n_users: int, n_negatives: int) -> None:
 
 def _pick(
     rng: np.random.Generator,
-    chosen: list[str],
-    others: Sequence[str],
+    user_id: str,
+    first: Sequence[str],  # who competes in any case
+    users: Roster,
     avoid: Collection[str],
     sizes: Mapping[str, int],
     k: int,
 ) -> tuple[tuple[str, int], ...]:
-    "Draw from `others` until `k` are chosen, from `avoid` last, and one record or rollout of each."
-    for part in ([u for u in others if u not in avoid], [u for u in others if u in avoid]):
-        if missing := min(k - len(chosen), len(part)):
-            chosen = chosen + [part[i] for i in rng.choice(len(part), missing, replace=False)]
+    "Draw until `k` are chosen, from `avoid` last, and one record or rollout of each."
+    chosen = [*first, *users.draw(rng, k - len(first), {user_id, *first, *avoid})]
+    spare = sorted(u for u in avoid if u in users.place and u != user_id and u not in first)
+    if missing := min(k - len(chosen), len(spare)):
+        chosen += [spare[i] for i in rng.choice(len(spare), missing, replace=False)]
     return tuple((u, int(rng.integers(sizes[u]))) for u in chosen)
 
 # %% ../nbs/06_pools.ipynb #4f78c426

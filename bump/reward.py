@@ -18,6 +18,7 @@ from .neighbours import Likeness
 from bump.pools import (
     Pool,
     PoolSettings,
+    Roster,
     backward_rankings,
     draw_block_pools,
     draw_pool,
@@ -74,18 +75,14 @@ class Batch:
         "The pools of `users`, without false negatives where the batch has others."
         held_out, rollouts = ({u: len(v) for u, v in part.items()} for part in (self.held_out, self.profiles))
         avoid = false_negatives(self.held_out, self.likeness, s.record_threshold, s.user_threshold)
+        K, M, wanted = s.num_negatives, s.num_shuffles, set(users)
         if s.pools == "blocks":
-            return {
-                u: p
-                for u, p in draw_block_pools(held_out, s.num_negatives, s.num_shuffles, s.seed, step, avoid).items()
-                if u in users
-            }
-        hard = self._closest(avoid, round(s.hard_fraction * s.num_negatives)) if s.negatives == "hard" else {}
+            drawn = draw_block_pools(held_out, K, M, s.seed, step, avoid)
+            return {u: p for u, p in drawn.items() if u in wanted}
+        hard = self._closest(avoid, round(s.hard_fraction * K)) if s.negatives == "hard" else {}
+        roster = Roster.of(held_out)
         return {
-            u: draw_pool(
-                u, held_out, rollouts, s.num_negatives, s.num_shuffles, s.seed, step, hard.get(u, ()), avoid[u]
-            )
-            for u in users
+            u: draw_pool(u, held_out, rollouts, K, M, s.seed, step, hard.get(u, ()), avoid[u], roster) for u in users
         }
 
     def _closest(self, avoid: dict[str, frozenset[str]], n: int) -> dict[str, list[str]]:
@@ -235,7 +232,7 @@ def to_samples(
 
 
 def _sample(user: str, held_out, completion, ids, prompt: str, longest: int | None, end_ids: Collection[int]) -> Sample:
-    ended = len(ids) > 0 and int(ids[-1]) in end_ids
+    ended = len(ids) > 0 and ids[-1] in end_ids
     text, cut_off = _text(completion), not ended and len(ids) == longest
     return Sample(user, list(held_out), text, len(ids) - ended, cut_off, copied_share(text, prompt))
 

@@ -17,6 +17,7 @@ from ..files import locked
 from ..interactions import User
 from ..models import LoadedModel, is_adapter, load_model, model_folder, record_base
 from ..neighbours import hardest_positives, likeness
+from ..prompts import template_settings
 from ..rankings import Judge
 from ..reward import from_all
 from .alarms import Alarms, Stop
@@ -126,6 +127,8 @@ def load_policy(model: str, config: BumpConfig) -> LoadedModel:
         )
     if config.learning_rate is None:
         config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
+    if config.chat_template_kwargs is None:  # TRL renders the prompts itself
+        config.chat_template_kwargs = template_settings(lm.tokenizer) or None
     return lm
 
 # %% ../../nbs/08e_training_fit.ipynb #1dfdb262
