@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from difflib import SequenceMatcher
 
 from .interactions import User
 
@@ -57,13 +56,9 @@ def scrub_users(users: Sequence[User]) -> list[User]:
 
 # %% ../nbs/02a_privacy.ipynb #2c8d0c9a
 def longest_run(words: Sequence[str], source: Sequence[str]) -> tuple[int, int]:  # length, and where it ends in `words`
-    "The longest run of `words` that stands in `source`."
-    best, run, there = (0, 0), np.zeros(len(source), int), np.array(source, dtype=object)
-    for n, word in enumerate(words, 1):  # run[j]: length of the common run that ends here and at word j of the source
-        run = np.where(there == word, np.concatenate([[0], run[:-1]]) + 1, 0) if len(there) else run
-        if len(there) and run.max() > best[0]:
-            best = int(run.max()), n
-    return best
+    "The longest run of `words` that stands in `source`; of equal ones the first."
+    match = SequenceMatcher(None, words, source, autojunk=False).find_longest_match()
+    return match.size, match.a + match.size if match.size else 0
 
 # %% ../nbs/02a_privacy.ipynb #cf633b2b
 def copied_share(profile: str, source: str) -> float:  # between 0 and 1

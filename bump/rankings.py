@@ -46,10 +46,19 @@ class Judge(Protocol):
 
 # %% ../nbs/04a_rankings.ipynb #e4b5cc1c
 def judge_rankings(judge: Judge, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-    "Scores of `rankings`, each distinct question judged once."
+    "Scores of `rankings`, each distinct question judged once, and equal candidates scored alike."
     unique = list(dict.fromkeys(r.blind() for r in rankings))
     scores = dict(zip(unique, judge(unique), strict=True))
     for r, s in scores.items():
         if np.shape(s) != (len(r.candidates),):
             raise ValueError(f"{judge.name} returned shape {np.shape(s)} for {len(r.candidates)} candidates")
-    return [np.asarray(scores[r.blind()], float) for r in rankings]
+    return [_tied(r, np.asarray(scores[r.blind()], float)) for r in rankings]
+
+
+def _tied(r: Ranking, scores: np.ndarray) -> np.ndarray:  # a judge of lists prefers one of two that are the same text
+    for text in {c for c in r.candidates if r.candidates.count(c) > 1}:
+        same = [i for i, c in enumerate(r.candidates) if c == text]
+        if np.ptp(scores[same]) > 0:
+            scores = scores.copy()
+            scores[same] = scores[same].mean()
+    return scores

@@ -97,6 +97,10 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     p.send_signal(signal.SIGINT)
     _, err = finish(p, code=130)
     assert "--resume_from_checkpoint true" in err and not (killed / "model.safetensors").exists(), err
+    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
+    wait_for(p, killed, 9)
+    p.send_signal(signal.SIGTERM)  # as a scheduler does
+    assert "--resume_from_checkpoint true" in finish(p, code=130)[1]
     finish(start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"))
     assert steps(whole) == 12
     for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"):
