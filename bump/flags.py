@@ -118,18 +118,29 @@ def _trl_parser(flags: Sequence[type]):
     return Parser(flags)
 
 # %% ../nbs/20d_flags.ipynb #2b559791
+def _own_fields(cls: type) -> list[str]:
+    "Fields that our own classes name; transformers and trl check theirs, or leave them open."
+    ours = [c for c in cls.__mro__ if c.__module__.split(".")[0] not in ("transformers", "trl")]
+    named = {name for c in ours for name in vars(c).get("__annotations__", {})}
+    return [f.name for f in fields(cls) if f.name in named]
+
+
+def _is_name(value, kind: type) -> bool:  # transformers makes an enum of some texts
+    return kind is str and isinstance(value, str)
+
+
 def _typed(flags):
     "YAML has types of its own: the number 7 is fine where a text belongs, a list is not."
-    if _is_training(type(flags)):  # those check themselves
-        return flags
-    for name, hint in get_type_hints(type(flags)).items():
+    hints, own = get_type_hints(type(flags)), _own_fields(type(flags))
+    for name in own:
+        hint = hints[name]
         value, kinds = getattr(flags, name), get_args(hint) or (hint,)
         kind = next((k for k in KINDS if k in kinds), None)
         if kind is None or (value is None and type(None) in kinds):
             continue
         if kind is str and type(value) in (int, float):
             setattr(flags, name, str(value))
-        elif not (type(value) is kind or (kind is float and type(value) is int)):
+        elif not (type(value) is kind or (kind is float and type(value) is int) or _is_name(value, kind)):
             raise BumpError(f"{name} is {KINDS[kind]}, not {value!r}.")
     return flags
 

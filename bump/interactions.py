@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'Rows', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User', 'split_history',
+__all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'YEAR_1', 'Rows', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User', 'split_history',
            'user_split', 'BadRecord', 'Record', 'check_user', 'check_text', 'parse_time', 'read_lines', 'read_jsonl',
            'read_csv', 'read_parquet', 'read_dataset', 'read_movielens', 'lamp_text', 'read_lamp', 'json_list',
            'read_lamp_folder', 'find_reader', 'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Logs',
@@ -117,8 +117,9 @@ def check_text(value, where: str) -> str:
 
 # %% ../nbs/00_interactions.ipynb #ebc0d474
 UNITS = {"seconds": (1, 1e11), "milliseconds": (1e3, 1e14), "microseconds": (1e6, 1e17), "nanoseconds": (1e9, 1e20)}
-DAY = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")  # 20240131
-PART_OF_DATE = re.compile(r"\d{4}(?:-\d{1,2})?")  # 2009 or 2009-05
+DAY = re.compile(r"((?:19|20)\d{6})(?:\.0*)?")  # 20240131; a column with gaps makes 20240131.0 of it
+PART_OF_DATE = re.compile(r"(?:19|20)\d\d|\d{4}-\d{1,2}")  # 2009 or 2009-05
+YEAR_1 = -62135596800  # in Unix seconds; no earlier day can be shown
 
 
 def parse_time(
@@ -131,12 +132,14 @@ def parse_time(
     moment = _as_date(value)
     if moment is not None:
         return "date", moment.timestamp()
+    if DAY.fullmatch(str(value).strip()):  # the 31st of February is no Unix second of 1970
+        raise BadRecord(where, f"can't read the time {value!r}", "there is no such day")
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     for unit, (per_second, limit) in UNITS.items():
-        if abs(number) < limit:
+        if abs(number) < limit and number / per_second >= YEAR_1:
             return unit, number / per_second
     raise BadRecord(where, f"can't read the time {value!r}", "use Unix time or ISO 8601")
 
@@ -147,13 +150,16 @@ def _as_date(value) -> datetime | None:  # None where it is none
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     text = str(value).strip()
-    if not isinstance(value, str):
-        text = text if isinstance(value, int) and DAY.fullmatch(text) else ""
+    day = DAY.fullmatch(text)
+    if day:
+        text = day[1]
+    elif not isinstance(value, str):
+        return None
     elif PART_OF_DATE.fullmatch(text):
         year, _, month = text.partition("-")
         text = f"{year}-{int(month or 1):02}-01"
     try:
-        return _utc(datetime.fromisoformat(text)) if "-" in text or DAY.fullmatch(text) else None
+        return _utc(datetime.fromisoformat(text)) if "-" in text or day else None
     except ValueError:
         return None
 
@@ -206,13 +212,16 @@ def read_csv(path: Path) -> Rows:
                 yield line + "\n"
 
     reader = csv.DictReader(lines(), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-    header = reader.fieldnames or []
+    try:
+        header = reader.fieldnames or []
+    except csv.Error as e:
+        raise BumpError(f"{path}:{numbers[0]}: the header is not CSV ({e}).") from None
     while True:
         given = len(numbers)
         try:
             row = next(reader, None)
         except csv.Error as e:
-            row = BadRecord(f"{path}:{numbers[-1]}", f"the line is not CSV ({e})")
+            row = BadRecord(f"{path}:{numbers[given]}", f"the line is not CSV ({e})")
         yield from ((b.where, b) for b in bad)
         bad.clear()
         if row is None:

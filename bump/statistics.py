@@ -68,10 +68,14 @@ def plain_console():
     )
 
 # %% ../nbs/20c_statistics.ipynb #33f05531
-def draw_users(rng: np.random.Generator, person: np.ndarray, n_resamples: int) -> Iterator[np.ndarray]:
-    "Rows of as many people as there are, drawn with replacement."
-    rows, sizes = np.argsort(person, kind="stable"), np.bincount(person)
-    first = np.cumsum(sizes) - sizes  # of each person in `rows`
+def draw_users(
+    rng: np.random.Generator,
+    owner: np.ndarray,  # of each row: the number of the user it belongs to, from 0 without gaps
+    n_resamples: int,
+) -> Iterator[np.ndarray]:  # numbers of rows, as many times as `n_resamples`
+    "Draw as many users as there are, with replacement, and yield all rows of those drawn."
+    rows, sizes = np.argsort(owner, kind="stable"), np.bincount(owner)
+    first = np.cumsum(sizes) - sizes  # of each user in `rows`
     for _ in range(n_resamples):
         drawn = rng.integers(len(sizes), size=len(sizes))
         own = sizes[drawn]

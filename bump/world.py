@@ -16,8 +16,8 @@ from .errors import BumpError
 from .interactions import Interaction, User, split_history
 
 # %% auto #0
-__all__ = ['TOPICS', 'STYLES', 'BIASES', 'ACTIONS', 'Topics', 'Traits', 'Person', 'say', 'describe', 'WorldConfig', 'draw_traits',
-           'draw_record', 'make_world', 'world_users', 'save_world', 'named_things', 'named_traits']
+__all__ = ['TOPICS', 'STYLES', 'BIASES', 'ACTIONS', 'Topics', 'Traits', 'WorldUser', 'say', 'describe', 'WorldConfig',
+           'draw_traits', 'draw_record', 'make_world', 'world_users', 'save_world', 'named_things', 'named_traits']
 
 # %% ../nbs/01_world.ipynb #3f343976
 TOPICS = {
@@ -65,7 +65,7 @@ STYLES = {  # how a style dresses a sentence, and how a profile names it
     "formal": ("I am pleased to report that I {}.", "writes formally"),
     "casual": ("yeah so {} lol", "writes casually"),
 }
-BIASES = {"harsh": (1, 2), "fair": (3, 4), "generous": (4, 5)}  # the marks that a person gives, of 5
+BIASES = {"harsh": (1, 2), "fair": (3, 4), "generous": (4, 5)}  # the marks that a user gives, of 5
 ACTIONS = (
     "read a book about",
     "watched a film about",
@@ -78,7 +78,7 @@ ACTIONS = (
 # %% ../nbs/01_world.ipynb #fd33f2ef
 @dataclass(frozen=True)
 class Traits:
-    "What is true of a person, and never written down in the log."
+    "What is true of a user, and never written down in the log."
 
     tastes: dict[str, tuple[str, ...]]  # liked topic → favourite things in it
     style: str  # a key of `STYLES`
@@ -89,7 +89,7 @@ class Traits:
 
 # %% ../nbs/01_world.ipynb #725b226f
 @dataclass(frozen=True)
-class Person:
+class WorldUser:
     "A synthetic user: the truth and the log that follows from it."
 
     user_id: str
@@ -118,7 +118,7 @@ class WorldConfig:
 
     n_users: int = 500
     n_topics: int = len(TOPICS)  # how many topics exist
-    n_tastes: int = 2  # topics a person likes
+    n_tastes: int = 2  # topics a user likes
     n_things: int = 3  # favourite things in each
     n_records: tuple[int, int] = (8, 12)  # shortest and longest history
     noise: float = 0.15  # share of records that are off-taste
@@ -139,7 +139,7 @@ Topics = Mapping[str, tuple[str, ...]]  # topic → the things in it
 
 # %% ../nbs/01_world.ipynb #11a0de4b
 def draw_traits(rng: np.random.Generator, config: WorldConfig, topics: Topics = TOPICS) -> Traits:
-    "Draw the truth of one person."
+    "Draw the truth of one user."
     liked = rng.choice(list(topics)[: config.n_topics], config.n_tastes, replace=False)
     tastes = {str(t): tuple(map(str, rng.choice(topics[t], config.n_things, replace=False))) for t in liked}
     return Traits(tastes, str(rng.choice(list(STYLES))), str(rng.choice(list(BIASES))))
@@ -156,33 +156,33 @@ def draw_record(rng: np.random.Generator, traits: Traits, config: WorldConfig, t
     return f"{sentence} ({rng.choice(BIASES[traits.bias])} of 5)"
 
 # %% ../nbs/01_world.ipynb #4b61e8d5
-def make_world(config: WorldConfig = WorldConfig()) -> list[Person]:
-    "Draw a population; the same configuration gives the same people."
-    return [_draw_person(n, config) for n in range(config.n_users)]
+def make_world(config: WorldConfig = WorldConfig()) -> list[WorldUser]:
+    "Draw a population; the same configuration gives the same users."
+    return [_draw_user(n, config) for n in range(config.n_users)]
 
 
-def _draw_person(n: int, config: WorldConfig) -> Person:
+def _draw_user(n: int, config: WorldConfig) -> WorldUser:
     rng = np.random.default_rng([config.seed, n])
     traits = draw_traits(rng, config)
     days = np.cumsum(rng.integers(1, 20, rng.integers(config.n_records[0], config.n_records[1] + 1)))
-    return Person(
+    return WorldUser(
         f"person-{n}",
         traits,
         tuple(Interaction(draw_record(rng, traits, config), 1.7e9 + 86400.0 * int(d)) for d in days),
     )
 
 # %% ../nbs/01_world.ipynb #e6634991
-def world_users(people: list[Person], hold_out: int = 1) -> list[User]:
-    "The people as users with their last `hold_out` records held out."
-    return [split_history(p.user_id, p.history, hold_out) for p in people]
+def world_users(population: list[WorldUser], hold_out: int = 1) -> list[User]:
+    "A population as users with their last `hold_out` records held out."
+    return [split_history(p.user_id, p.history, hold_out) for p in population]
 
 # %% ../nbs/01_world.ipynb #2e557e60
-def save_world(people: list[Person], folder: str | Path) -> Path:  # the log's path
+def save_world(population: list[WorldUser], folder: str | Path) -> Path:  # the log's path
     "Write `logs.jsonl` (what a reader may see) and `traits.jsonl` (the truth) into `folder`."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "logs.jsonl", "w") as logs, open(folder / "traits.jsonl", "w") as truth:
-        for p in people:
+        for p in population:
             logs.write(
                 json.dumps(dict(user_id=p.user_id, interactions=[dict(text=i.text, time=i.time) for i in p.history]))
                 + "\n"
