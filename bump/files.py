@@ -87,13 +87,13 @@ def keep_until(path: Path, step: int) -> None:
 # %% ../nbs/20a_files.ipynb #8c60d083
 @contextmanager
 def locked(
-    path: str | Path,  # a folder, which is made where there is none, or a file in one
+    path: str | Path,  # a folder, which is made where there is none
+    is_file: bool = False,  # or a file, whose lock lies beside it
 ) -> Iterator[None]:
     "Keep other processes out of `path`. Raises `BumpError` where one is in it."
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    is_file = path.is_file() or (path.suffix != "" and not path.is_dir())
     (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock" if is_file else path / ".lock", timeout=0)
     try:

@@ -74,7 +74,7 @@ def write_store(
     path, settings = Path(path), WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()  # where there is a file, it is the file that is locked, whatever its name
-    with locked(path):
+    with locked(path, is_file=True):
         expected = dict(model_revision=writer.revision, prompt_version=PROMPT_VERSION, **asdict(settings))
         done = _finished(path, users, expected, hold_out)
         todo = [u for u in users if u.user_id not in done]

@@ -89,6 +89,10 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     p.send_signal(signal.SIGKILL)
     p.wait()
     p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
+    wait_for(p, killed, 5)
+    p.send_signal(signal.SIGTERM)  # as a scheduler does
+    assert "--resume_from_checkpoint true" in finish(p, code=130)[1]
+    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
     wait_for(p, killed, 7)
     p.send_signal(signal.SIGKILL)
     p.wait()
@@ -97,16 +101,12 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     p.send_signal(signal.SIGINT)
     _, err = finish(p, code=130)
     assert "--resume_from_checkpoint true" in err and not (killed / "model.safetensors").exists(), err
-    p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
-    wait_for(p, killed, 9)
-    p.send_signal(signal.SIGTERM)  # as a scheduler does
-    assert "--resume_from_checkpoint true" in finish(p, code=130)[1]
     finish(start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"))
     assert steps(whole) == 12
     for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     changed = [f if f != "likelihood" else "bm25" for f in CYCLES]
-    assert "started with judge='likelihood', now it is 'bm25'" in one_sentence(
+    assert "was begun with judge='likelihood', now it is 'bm25'" in one_sentence(
         finish(start(small_log, killed, *changed, "--resume_from_checkpoint", "true"), code=2)[1]
     )
 
@@ -176,6 +176,105 @@ def test_rewards_of_two_training_processes_are_those_of_one(small_log, tmp_path)
             assert abs(total_reward(parts[u, g], n, settings) - reward) < 1e-6
             compared += 1
     assert compared == 3 * 18 and (out / "model.safetensors").exists()
+
+
+TINY = dict(
+    users_per_step=9,
+    num_generations=2,
+    max_prompt_tokens=256,
+    max_completion_length=8,
+    length_threshold=6,
+    use_cpu=True,
+)
+
+
+def small_run(log, out, **more):
+    from bump.interactions import load_logs
+    from bump.training.config import BumpConfig
+    from bump.training.fit import train
+
+    return train(load_logs(str(log)).users, "embedded", BumpConfig(output_dir=str(out), **TINY, **more))
+
+
+def test_an_adapter_and_its_checkpoints_can_be_moved(small_log, tmp_path):
+    from bump.models import load_model
+
+    run = small_run(small_log, tmp_path / "run", max_steps=2, save_steps=1, use_peft=True, lora_r=4)
+    moved = run.rename(tmp_path / "moved")
+    for folder in (moved, *sorted(moved.glob("checkpoint-*"))):
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "embedded", folder
+        assert load_model(str(folder), device="cpu").model.num_parameters() > 0
+
+
+def test_samples_are_of_step_1_and_of_every_sample_step(small_log, tmp_path):
+    run = small_run(small_log, tmp_path / "run", max_steps=5, sample_steps=2)
+    sampled = {json.loads(line)["step"] for line in (run / "samples.jsonl").read_text().splitlines()}
+    assert sampled == {1, 2, 4}
+
+
+def test_going_on_from_an_earlier_checkpoint_is_refused(tmp_path):
+    from bump.errors import BumpError
+    from bump.training.config import BumpConfig
+    from bump.training.runs import last_checkpoint
+
+    (tmp_path / "run.json").write_text("{}")
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "complete").write_text("{}")
+
+    def chosen(step):
+        wanted = str(tmp_path / f"checkpoint-{step}")
+        return last_checkpoint(BumpConfig(output_dir=str(tmp_path), resume_from_checkpoint=wanted))
+
+    assert chosen(4).endswith("checkpoint-4")
+    with pytest.raises(BumpError, match="is not the last checkpoint"):
+        chosen(2)
+    assert (tmp_path / "checkpoint-4" / "complete").exists()
+
+
+@pytest.mark.parametrize("name", ["run", "v1.5"])
+def test_one_process_trains_in_a_folder(name, small_log, tmp_path):
+    from transformers import TrainerCallback
+
+    from bump.interactions import load_logs
+    from bump.training.config import BumpConfig
+    from bump.training.fit import train
+
+    out, seen = tmp_path / name, []
+
+    class Second(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            seen.append(finish(start(small_log, out, "--resume_from_checkpoint", "true"), code=2)[1])
+
+    config = BumpConfig(output_dir=str(out), **TINY, max_steps=1)
+    train(load_logs(str(small_log)).users, "embedded", config, callbacks=[Second()])
+    assert "another process is writing here" in one_sentence(seen[0])
+
+
+def test_several_visible_gpus_are_refused(monkeypatch):
+    from bump.errors import BumpError
+    from bump.training.config import BumpConfig
+
+    monkeypatch.setattr(BumpConfig, "n_gpu", property(lambda self: 2))
+    with pytest.raises(BumpError, match="2 GPUs are visible to one process.*accelerate launch"):
+        BumpConfig(output_dir="unused")
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        (dict(hold_out=True), "hold_out is a whole number"),
+        (dict(users_per_step=8.5), "users_per_step is a whole number"),
+        (dict(seed=-1), "seed is at least 0"),
+        (dict(length_slope=-1), "length_slope is at least 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting, says):
+    from bump.errors import BumpError
+    from bump.training.config import BumpConfig
+
+    with pytest.raises(BumpError, match=says):
+        BumpConfig(output_dir="unused", **setting)
 
 
 def test_an_alarm_stops_with_a_checkpoint(small_log, tmp_path):

@@ -71,6 +71,7 @@ def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
     Raises `KeyboardInterrupt` after Ctrl-C, and `BumpError` after an alarm that stops, and where another process
     writes into the run folder."""
     folder = Path(s.config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)  # `locked` takes a path like runs/v1.5 for a file while it isn't there
     with locked(folder) if s.config.process_index == 0 else nullcontext():
         return _fit(s, folder, Stop(), callbacks)
 
@@ -108,7 +109,8 @@ def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Bump
         peft_config=_lora(s.config),
         order=user_order(s.users, s.config, s.known),
     )
-    for c in (RunLog(reward, s.chance, trainer.seconds), Alarms(stop), stop, MarkCheckpoints(), *callbacks):
+    mark = MarkCheckpoints(s.lm.name if s.config.use_peft else None)
+    for c in (RunLog(reward, s.chance, trainer.seconds), Alarms(stop), stop, mark, *callbacks):
         trainer.add_callback(c)
     trainer.remove_callback(PrinterCallback)  # metrics go to files and the bar, not to the screen
     return trainer

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from ..errors import BumpError
 from ..files import JobFolder, append_line, check_same, keep_until, read_facts, write_json
+from ..models import record_base
 from ..prompts import PROMPT_VERSION
 from ..reward import BumpReward, RewardSettings
 from .config import BumpConfig, Setup, data_fingerprint
@@ -90,14 +91,20 @@ MARK = "complete"  # the file that says so
 
 
 class MarkCheckpoints(TrainerCallback):
-    "Marks a checkpoint when every process has written its part."
+    "Marks a checkpoint when every process has written its part; an adapter's base is recorded first."
+
+    def __init__(self, base: str | None = None):  # of a LoRA adapter, as the user named it
+        self.base = base
 
     def on_save(self, args, state, control, **_):
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
-            write_json(Path(args.output_dir, f"checkpoint-{state.global_step}", MARK), dict(step=state.global_step))
+            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            if self.base:
+                record_base(folder, self.base)
+            write_json(folder / MARK, dict(step=state.global_step))
 
 # %% ../../nbs/08b_training_runs.ipynb #98ffae0f
 def checkpoints(folder: Path) -> dict[int, Path]:  # step → folder
