@@ -114,7 +114,7 @@ def test_another_job_is_refused_with_what_differs(job, here, lamp_world, tmp_pat
     first, then = ("copy", "none") if job == "eval" else ("none", "recent:1")
     here("lamp", job, *flags, "--method", first)
     again = ["--resume_from_checkpoint", "true"] if job == "sft" else []
-    said = one_sentence(here("lamp", job, *flags, *again, "--method", then, code=2).err)
+    said = one_sentence(here("lamp", job, *flags, *again, "--method", then, code=2).err.splitlines()[-1])  # below a bar
     name = "method" if job == "eval" else "methods"
     assert f"was begun with {name}={first!r}, now it is {then!r}" in said
 

@@ -19,7 +19,42 @@ from ..errors import BumpError
 from ..reward import from_all
 
 # %% auto #0
-__all__ = ['ALARMS', 'ENTROPY_COLLAPSE', 'Alarm', 'Alarms', 'Stop']
+__all__ = ['ALARMS', 'ENTROPY_COLLAPSE', 'Stop', 'Alarm', 'Alarms']
+
+# %% ../../nbs/08c_training_alarms.ipynb #4cb3fa9c
+class Stop(TrainerCallback):
+    "Ends training with a checkpoint when somebody asks for it."
+
+    def __init__(self):
+        self.why, self.interrupted = None, False
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step % args.generation_cycle or state.global_step >= state.max_steps:
+            return
+        self.why = next((why for why in from_all([self.why]) if why), None)
+        if self.why:
+            control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def on_interrupt(self):
+        """SIGINT (Ctrl-C) and SIGTERM (what schedulers send) ask for a stop; a second one ends at once.
+
+        Signals reach the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, *_):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.why, self.interrupted = "Interrupted", True
+        print("bump: finishing the step and saving; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
 
 # %% ../../nbs/08c_training_alarms.ipynb #a7b0916d
 @dataclass(frozen=True)
@@ -92,38 +127,3 @@ class Alarms(TrainerCallback):
                 "all rollouts become the same; lower the learning_rate or raise beta"
             )
         return found
-
-# %% ../../nbs/08c_training_alarms.ipynb #4cb3fa9c
-class Stop(TrainerCallback):
-    "Ends training with a checkpoint when somebody asks for it."
-
-    def __init__(self):
-        self.why, self.interrupted = None, False
-
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step % args.generation_cycle or state.global_step >= state.max_steps:
-            return
-        self.why = next((why for why in from_all([self.why]) if why), None)
-        if self.why:
-            control.should_save = control.should_training_stop = True
-
-    @contextmanager
-    def on_interrupt(self):
-        """SIGINT (Ctrl-C) and SIGTERM (what schedulers send) ask for a stop; a second one ends at once.
-
-        Signals reach the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _ask(self, *_):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self.why, self.interrupted = "Interrupted", True
-        print("bump: finishing the step and saving; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
