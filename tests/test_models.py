@@ -91,7 +91,7 @@ def test_a_hub_base_keeps_its_commit_and_no_cache_path(adapter, monkeypatch):
     from bump import models
 
     folder, _, _ = adapter
-    set_base(folder, base_model_name_or_path="/home/somebody/.cache/huggingface/hub/models--Qwen--Qwen3-4B/snapshots/c0ffee")
+    set_base(folder, base_model_name_or_path="/home/x/.cache/hub/models--Qwen--Qwen3-4B/snapshots/c0ffee")
     asked = []
     monkeypatch.setattr(models, "_hub_snapshot", lambda *name: asked.append(name) or EMBEDDED)
     load_model(str(folder), device="cpu")  # written before bases were recorded by name
