@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from .files import write_json
 
 # %% auto #0
 __all__ = ['EMBEDDED', 'HUB_FILES', 'ADAPTER_CONFIG', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision',
-           'default_device', 'load_model', 'is_adapter', 'adapter_base', 'record_base', 'load_tokenizer',
-           'train_tokenizer', 'small_qwen3']
+           'default_device', 'load_model', 'is_adapter', 'is_encoder_decoder', 'adapter_base', 'record_base',
+           'load_tokenizer', 'train_tokenizer', 'small_qwen3']
 
 # %% ../nbs/03_models.ipynb #e5471748
 EMBEDDED = Path(bump.__file__).parent / "weights"  # made by `bump embedded build`
@@ -130,7 +131,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def _read_model(folder: Path, dtype: str):
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     if not any(folder.glob("*.safetensors")):
         raise BumpError(
@@ -138,13 +139,33 @@ def _read_model(folder: Path, dtype: str):
         )
     if is_adapter(folder):
         return _read_adapter(folder, dtype)
-    safe = dict(trust_remote_code=False, local_files_only=True)
+    kind = AutoModelForSeq2SeqLM if _model_config(folder).is_encoder_decoder else AutoModelForCausalLM
+    with _loading(folder):
+        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **_SAFE)
+
+# %% ../nbs/03_models.ipynb #37a35b1f
+_SAFE = dict(trust_remote_code=False, local_files_only=True)
+
+
+@contextmanager
+def _loading(folder: Path):  # what transformers raises becomes one sentence
     try:
-        encoder_decoder = AutoConfig.from_pretrained(folder, **safe).is_encoder_decoder
-        kind = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
+        yield
     except (OSError, ValueError, KeyError) as e:
         raise BumpError(f"{folder}: can't be loaded as a language model ({str(e).splitlines()[0]}).") from e
+
+
+def _model_config(folder: Path):
+    from transformers import AutoConfig
+
+    with _loading(folder):
+        return AutoConfig.from_pretrained(folder, **_SAFE)
+
+
+def is_encoder_decoder(name: str) -> bool:
+    "Whether model `name` has an encoder, told by its settings before any weight is read. Raises `BumpError`."
+    folder = model_folder(name)
+    return _model_config(adapter_base(folder) if is_adapter(folder) else folder).is_encoder_decoder
 
 # %% ../nbs/03_models.ipynb #f7d2f311
 def adapter_base(folder: Path) -> Path:

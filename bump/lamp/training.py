@@ -22,7 +22,7 @@ from ..files import JobFolder, append_line, keep_until
 from .metrics import evaluate
 from .runs import AnswerSettings, Method, answer, parse_method, retrieve
 from .tasks import Question, Task, fit_prompt
-from ..models import LoadedModel, is_adapter, load_model, model_folder
+from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder
 from ..neighbours import likeness
 from ..prompts import encode
 from ..reward import Sample, from_all, length_penalty, to_samples
@@ -302,12 +302,11 @@ def _tuner(lm: LoadedModel, rows: Sequence[dict], config: BackboneConfig):
 def _load_backbone(name: str, config: BackboneConfig) -> LoadedModel:
     if is_adapter(model_folder(name)):
         raise BumpError(f"{name} is a LoRA adapter already; give the model that it was made from.")
-    lm = load_model(name, device=str(config.device), dtype="bfloat16" if config.bf16 else "float32")
-    if lm.is_encoder_decoder:
+    if is_encoder_decoder(name):
         raise BumpError(
             f"{name} is an encoder-decoder model, which TRL's SFTTrainer can't fine-tune; take a causal one."
         )
-    return lm
+    return load_model(name, device=str(config.device), dtype="bfloat16" if config.bf16 else "float32")
 
 # %% ../../nbs/12f_lamp_training.ipynb #46df110e
 def _open_tuning(folder: Path, config: BackboneConfig, facts: dict) -> str | None:  # the checkpoint to go on from

@@ -15,7 +15,7 @@ from ..encoders import choose_encoder
 from ..errors import BumpError
 from ..files import locked
 from ..interactions import User
-from ..models import LoadedModel, is_adapter, load_model, model_folder, record_base
+from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder, record_base
 from ..neighbours import hardest_positives, likeness
 from ..prompts import template_settings
 from ..rankings import Judge
@@ -120,13 +120,13 @@ def load_policy(model: str, config: BumpConfig) -> LoadedModel:
     "The model to train; a learning rate that was left open is set by its size."
     if config.use_peft and is_adapter(model_folder(model)):
         raise BumpError(f"{model} is a LoRA adapter already; merge it into its base first, or train without use_peft.")
-    lm = load_model(
-        model, device=str(config.device), dtype="bfloat16" if config.bf16 and config.use_peft else "float32"
-    )
-    if lm.is_encoder_decoder:
+    if is_encoder_decoder(model):
         raise BumpError(
             f"{model} is an encoder-decoder model, which GRPO can't train; the writer must be a causal one."
         )
+    lm = load_model(
+        model, device=str(config.device), dtype="bfloat16" if config.bf16 and config.use_peft else "float32"
+    )
     if config.learning_rate is None:
         config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
     if config.chat_template_kwargs is None:  # TRL renders the prompts itself
