@@ -475,8 +475,6 @@ def test_an_encoder_decoder_backbone(here, lamp_world, tmp_path):
             code=2,
         ).err
     )
-    refused = here(
-        *("lamp", "labelled", "--task", "3", "--data", lamp_world, "--model", t5, "--output_dir", tmp_path / "labelled"),
-        code=2,
-    ).err.splitlines()[-1]  # behind the bar of the backbone, which is loaded first
+    job = ("--task", "3", "--data", lamp_world, "--model", t5, "--output_dir", tmp_path / "labelled")
+    refused = here("lamp", "labelled", *job, code=2).err.splitlines()[-1]  # behind the bar of the backbone
     assert refused.startswith("bump: ") and "encoder-decoder" in refused
