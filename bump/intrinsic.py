@@ -18,8 +18,8 @@ from .ndcg import chance_hit, chance_ndcg
 from .neighbours import Likeness, likeness
 from .pools import Pool, PoolSettings
 from .profiles import Profile
-from .rankings import Judge, judge_rankings
-from .reward import Batch, Parts, rollout_rankings, to_parts
+from .rankings import Judge
+from .reward import Batch, Parts, judge_profiles, rollout_rankings
 from .seeds import named_rng
 from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
@@ -102,8 +102,7 @@ def _score_arm(
     n_orders = 1 if judge.order_free else None
     arm = Batch(batch.held_out, {u: [t] for u, t in shown.items()})
     questions = {u: rollout_rankings(arm, u, own[u], pool, n_orders) for u, pool in pools.items()}
-    answers = iter(judge_rankings(judge, [r for rs in questions.values() for r in rs]))
-    return {u: to_parts(rs, [next(answers) for _ in rs]) for u, rs in questions.items()}
+    return judge_profiles(questions, judge)
 
 # %% ../nbs/10_intrinsic.ipynb #268c192f
 METRICS = dict(

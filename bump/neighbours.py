@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,8 +19,8 @@ from .errors import BumpError
 from .interactions import User
 
 # %% auto #0
-__all__ = ['EXACT_LIMIT', 'Likeness', 'normalize_text', 'fingerprint', 'centroids', 'likeness', 'nearest', 'compose',
-           'hardest_positives']
+__all__ = ['EXACT_LIMIT', 'Likeness', 'cosines', 'normalize_text', 'fingerprint', 'centroids', 'likeness', 'nearest', 'alike',
+           'compose', 'hardest_positives']
 
 # %% ../nbs/05a_neighbours.ipynb #736d6d97
 @dataclass
@@ -32,26 +33,25 @@ class Likeness:
     record_row: dict[str, int] | None = None  # held-out text → row of `records`
     records: Any = None  # shape (records, d)
 
-    def users(self, ids: Sequence[str]) -> np.ndarray:  # shape (n, n)
-        "Cosines of the users' histories."
-        return _cosines(self.histories, [self.row[u] for u in ids])
+    def users(self, ids: Sequence[str]):  # shape (n, d)
+        "Rows of the users' histories."
+        return self.histories[[self.row[u] for u in ids]]
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:  # shape (n, n)
-        "Cosines of held-out records."
-        return _cosines(self.records, [self.record_row[t] for t in texts])
+    def texts(self, texts: Sequence[str]):  # shape (n, d)
+        "Rows of held-out records."
+        return self.records[[self.record_row[t] for t in texts]]
 
 
-def _cosines(rows, picked: list[int]) -> np.ndarray:
-    part = rows[picked]
-    x = part @ part.T
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+def cosines(some, others) -> np.ndarray:  # shape (n, m)
+    "Cosines between two sets of rows of length 1."
+    x = some @ others.T
+    return np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
 
 # %% ../nbs/05a_neighbours.ipynb #e3a8d99a
 def normalize_text(text: str) -> str:
     "Lower case, letters and digits only: what near-identical records have in common."
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split()) or " ".join(
-        text.split()
-    )  # signs only
+    words = re.sub(r"[\W_]+", " ", text.casefold()).strip()
+    return words or " ".join(text.split())  # signs only
 
 # %% ../nbs/05a_neighbours.ipynb #129e138e
 def fingerprint(user: User) -> str:
@@ -93,22 +93,19 @@ EXACT_LIMIT = 20_000  # users up to which all pairs are compared
 def nearest(
     rows,  # shape (n, d), rows of length 1
     k: int,
-    exact: bool | None = None,  # None: up to `EXACT_LIMIT` rows, and always for sparse ones
+    exact: bool | None = None,  # None: up to `EXACT_LIMIT` rows
 ) -> np.ndarray:  # shape (n, min(k, n - 1)): the most similar rows, nearest first, without itself
     "The nearest neighbours of every row by cosine; of equals the lower number comes first."
     k = min(k, rows.shape[0] - 1)
-    if exact is None:
-        exact = rows.shape[0] <= EXACT_LIMIT or hasattr(rows, "toarray")
-    return _all_pairs(rows, k) if exact else _by_cells(rows, k)
+    if rows.shape[0] <= EXACT_LIMIT if exact is None else exact:
+        return _all_pairs(rows, k)
+    return _by_projection(rows, k) if hasattr(rows, "toarray") else _by_cells(rows, k)
 
 
 def _all_pairs(rows, k: int, chunk: int = 1024) -> np.ndarray:
     found = []
     for start in range(0, rows.shape[0], chunk):
-        x = rows[start : start + chunk] @ rows.T
-        x = np.asarray(x.toarray() if hasattr(x, "toarray") else x, np.float32).round(
-            6
-        )  # equal up to the noise of arithmetic
+        x = cosines(rows[start : start + chunk], rows).round(6)  # equal up to the noise of arithmetic
         x[np.arange(len(x)), start + np.arange(len(x))] = -np.inf
         found.append(np.argsort(-x, axis=1, kind="stable")[:, :k])
     return np.concatenate(found)
@@ -140,6 +137,41 @@ def _by_cells(rows: np.ndarray, k: int, chunk: int = 16384) -> np.ndarray:
             found[start : start + chunk] = [row[row != start + i][:k] for i, row in enumerate(ids)]
             bar.update(len(ids))
     return found
+
+# %% ../nbs/05a_neighbours.ipynb #726bcbb8
+def _by_projection(rows, k: int, d: int = 256) -> np.ndarray:  # of sparse rows
+    onto = np.random.default_rng(0).normal(size=(rows.shape[1], d)).astype(np.float32)
+    found = _by_cells(unit_rows((rows @ onto).astype(np.float32)), 4 * k + 32)
+    x = _pair_cosines(rows, _pairs(found)).reshape(found.shape).round(6)
+    order = np.lexsort((found, np.where(found < 0, np.inf, -x)))
+    return np.take_along_axis(found, order, axis=1)[:, :k]
+
+
+def _pairs(found: np.ndarray) -> np.ndarray:  # shape (n * k, 2): each row with each of its neighbours
+    n, k = found.shape
+    return np.stack([np.repeat(np.arange(n), k), found.ravel()], axis=1)
+
+
+def _pair_cosines(rows, pairs: np.ndarray, chunk: int = 65536) -> np.ndarray:  # shape (pairs,)
+    parts = (pairs[s : s + chunk] for s in range(0, len(pairs), chunk))
+    return np.concatenate([np.asarray((rows[p[:, 0]] * rows[p[:, 1]]).sum(axis=1)).ravel() for p in parts])
+
+# %% ../nbs/05a_neighbours.ipynb #d611332b
+def alike(
+    rows,  # shape (n, d), rows of length 1
+    threshold: float,
+    exact: bool | None = None,  # as in `nearest`; else only the 64 nearest of each row are looked at
+) -> np.ndarray:  # shape (pairs, 2), the lower number first
+    "The pairs of rows whose cosine is at least `threshold`."
+    n, chunk = rows.shape[0], 1024
+    if n <= EXACT_LIMIT if exact is None else exact:
+        starts = range(0, n, chunk)
+        found = [np.argwhere(cosines(rows[s : s + chunk], rows) >= threshold) + (s, 0) for s in starts]
+        pairs = np.concatenate(found)
+        return pairs[pairs[:, 0] < pairs[:, 1]]
+    pairs = _pairs(nearest(rows, 64, exact=False))
+    pairs = np.unique(np.sort(pairs[pairs[:, 1] >= 0], axis=1), axis=0)
+    return pairs[_pair_cosines(rows, pairs) >= threshold]
 
 # %% ../nbs/05a_neighbours.ipynb #68da5f7b
 def compose(

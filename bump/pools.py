@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .errors import BumpError, check_at_least, check_choice, check_whole
 from .flags import flag
-from .neighbours import Likeness, normalize_text
+from .neighbours import Likeness, alike, normalize_text
 from .rankings import Ranking
 from .seeds import named_rng
 
@@ -69,9 +69,7 @@ class Pool:
     profiles: tuple[tuple[str, int | None], ...]  # K × (other user, which rollout; None: the one with the own number)
     forward_orders: np.ndarray  # shape (M, P + K): candidate orders
     backward_orders: np.ndarray  # shape (M, 1 + K)
-    ignored: frozenset[str] = (
-        frozenset()
-    )  # competitors that don't count: false negatives for whom there was no replacement
+    ignored: frozenset[str] = frozenset()  # competitors that don't count: false negatives without a replacement
 
 # %% ../nbs/06_pools.ipynb #83b9a280
 @dataclass(frozen=True)
@@ -80,27 +78,29 @@ class Roster:
 
     ids: tuple[str, ...]
     place: Mapping[str, int]
+    known: dict[frozenset[str], np.ndarray] = field(default_factory=dict)  # places of those who were left out before
 
     @classmethod
     def of(cls, users: Iterable[str]) -> Roster:
         ids = tuple(sorted(users))
         return cls(ids, {u: n for n, u in enumerate(ids)})
 
-    def draw(self, rng: np.random.Generator, n: int, left_out: Collection[str]) -> list[str]:
-        "`n` different users, or all there are, but none of `left_out`."
-        holes = sorted(self.place[u] for u in set(left_out) if u in self.place)
-        n = min(n, len(self.ids) - len(holes))
-        return (
-            [self.ids[_past(i, holes)] for i in rng.choice(len(self.ids) - len(holes), n, replace=False)] if n else []
-        )
+    def draw(self, rng: np.random.Generator, n: int, avoid: frozenset[str], more: Collection[str] = ()) -> list[str]:
+        "`n` different users, or all there are, but none of `avoid` or of `more` (a few)."
+        holes = self._places(avoid)
+        if extra := [self.place[u] for u in set(more) - avoid if u in self.place]:
+            holes = np.insert(holes, np.searchsorted(holes, np.sort(extra)), np.sort(extra))
+        free = len(self.ids) - len(holes)
+        if not (n := min(n, free)):
+            return []
+        picked = rng.choice(free, n, replace=False)
+        steps = np.searchsorted(holes - np.arange(len(holes)), picked, side="right")  # holes to count past
+        return [self.ids[i] for i in picked + steps]
 
-
-def _past(i: int, holes: Sequence[int]) -> int:  # the i-th place that is none of the holes
-    for hole in holes:
-        if hole > i:
-            break
-        i += 1
-    return i
+    def _places(self, avoid: frozenset[str]) -> np.ndarray:  # in rising order; one array for all who avoid the same
+        if avoid not in self.known:
+            self.known[avoid] = np.sort([self.place[u] for u in avoid if u in self.place]).astype(int)
+        return self.known[avoid]
 
 # %% ../nbs/06_pools.ipynb #b70ad72b
 def draw_pool(
@@ -112,7 +112,7 @@ def draw_pool(
     seed: int = 0,
     step: int = 0,
     hard: Sequence[str] = (),  # users whose profiles compete in any case
-    avoid: Collection[str] = (),  # users who compete only where there are too few others, and then don't count
+    avoid: frozenset[str] = frozenset(),  # users who compete only where there are too few others, and don't count then
     roster: Roster | None = None,  # of the batch; made here where it is not given
 ) -> Pool:
     "Draw the pool of `user_id`. Raises `BumpError` where the batch has fewer than K other users."
@@ -125,12 +125,13 @@ def draw_pool(
     def pick(purpose, sizes, first=()):
         return _pick(rng(purpose), user_id, first, users, avoid, sizes, n_negatives)
 
+    records, profiles = pick("records", n_held_out), pick("profiles", n_rollouts, hard)
     return Pool(
-        pick("records", n_held_out),
-        pick("profiles", n_rollouts, hard),
+        records,
+        profiles,
         _orders(rng("forward"), n_shuffles, P + n_negatives),
         _orders(rng("backward"), n_shuffles, 1 + n_negatives),
-        frozenset(avoid),
+        frozenset(u for u, _ in records + profiles if u in avoid),
     )
 
 # %% ../nbs/06_pools.ipynb #4d183703
@@ -147,15 +148,16 @@ def _pick(
     user_id: str,
     first: Sequence[str],  # who competes in any case
     users: Roster,
-    avoid: Collection[str],
+    avoid: frozenset[str],
     sizes: Mapping[str, int],
     k: int,
 ) -> tuple[tuple[str, int], ...]:
     "Draw until `k` are chosen, from `avoid` last, and one record or rollout of each."
-    chosen = [*first, *users.draw(rng, k - len(first), {user_id, *first, *avoid})]
-    spare = sorted(u for u in avoid if u in users.place and u != user_id and u not in first)
-    if missing := min(k - len(chosen), len(spare)):
-        chosen += [spare[i] for i in rng.choice(len(spare), missing, replace=False)]
+    chosen = [*first, *users.draw(rng, k - len(first), avoid, (user_id, *first))]
+    if len(chosen) < k:
+        spare = sorted(u for u in avoid if u in users.place and u != user_id and u not in first)
+        missing = min(k - len(chosen), len(spare))
+        chosen += [spare[i] for i in rng.choice(len(spare), missing, replace=False)] if missing else []
     return tuple((u, int(rng.integers(sizes[u]))) for u in chosen)
 
 # %% ../nbs/06_pools.ipynb #4f78c426
@@ -171,16 +173,10 @@ def _shuffled(
     direction: str,
     ignored: Sequence[int] = (),
 ) -> Ranking:
-    def places(where):
-        return tuple(int(i) for i in np.flatnonzero(where))
-
-    return Ranking(
-        query,
-        tuple(candidates[i] for i in order),
-        places(order < n_positives),
-        direction,
-        places(np.isin(order, ignored)),
-    )
+    listed = order.tolist()
+    positives = tuple(place for place, i in enumerate(listed) if i < n_positives)
+    unjudged = tuple(place for place, i in enumerate(listed) if i in ignored)
+    return Ranking(query, tuple(candidates[i] for i in listed), positives, direction, unjudged)
 
 # %% ../nbs/06_pools.ipynb #06834b95
 def _ignored(
@@ -228,7 +224,7 @@ def draw_block_pools(
     n_shuffles: int = 2,  # M
     seed: int = 0,
     step: int = 0,
-    avoid: Mapping[str, Collection[str]] | None = None,  # competitors of each user that don't count
+    avoid: Mapping[str, frozenset[str]] | None = None,  # competitors of each user that don't count
 ) -> dict[str, Pool]:
     "The pools of all users, drawn in blocks of K + 1. Raises `BumpError` where the batch is smaller than a block."
     _check_batch(len(n_held_out), n_negatives)
@@ -246,7 +242,7 @@ def draw_block_pools(
                 orders,
                 n_held_out[u],
                 named_rng(seed, step, u, "forward"),
-                frozenset((avoid or {}).get(u, ())),
+                (avoid or {}).get(u, frozenset()) & set(members) - {u},
             )
     return pools
 
@@ -275,28 +271,31 @@ def false_negatives(
     likeness: Likeness | None = None,  # of at least these users
     record_threshold: float = 0.95,  # cosine from which two held-out records count as the same (ours)
     user_threshold: float = 0.95,  # cosine from which two histories do (ours)
-) -> dict[str, frozenset[str]]:  # user → users who must not compete with them
+) -> dict[str, frozenset[str]]:  # user → users who must not compete with one another, the user among them
     "Whose records or histories are the same, exactly or nearly."
     ids = sorted(held_out)
-    same = (
-        [[normalize_text(t) for t in held_out[u]] for u in ids],
-        [[likeness.prints[u]] for u in ids] if likeness else [],
-    )
-    pairs = {p for keys in same for p in _sharing(keys)}
+    groups = list(_owners(ids, ([normalize_text(t) for t in held_out[u]] for u in ids)).values())
+    if likeness:
+        groups += _owners(ids, ([likeness.prints[u]] for u in ids)).values()
     if likeness and likeness.histories is not None:
-        owner, texts = zip(*((n, t) for n, u in enumerate(ids) for t in held_out[u]))
-        pairs |= {(int(a), int(b)) for a, b in np.argwhere(likeness.users(ids) >= user_threshold)}
-        pairs |= {(owner[a], owner[b]) for a, b in np.argwhere(likeness.texts(texts) >= record_threshold)}
-    found = {u: set() for u in ids}
-    for a, b in pairs:
-        if a != b:
-            found[ids[a]].add(ids[b])
-    return {u: frozenset(v) for u, v in found.items()}
+        groups += [{ids[a], ids[b]} for a, b in alike(likeness.users(ids), user_threshold)]
+        of = _owners(ids, (held_out[u] for u in ids))
+        texts = list(of)
+        groups += [of[texts[a]] | of[texts[b]] for a, b in alike(likeness.texts(texts), record_threshold)]
+    return _united(ids, {frozenset(g) for g in groups})
 
 # %% ../nbs/06_pools.ipynb #cb5cb394
-def _sharing(keys: Sequence[Sequence[str]]) -> Iterable[tuple[int, int]]:  # all pairs that have a key in common
-    owners: dict[str, list[int]] = {}
-    for n, own in enumerate(keys):
-        for key in set(own):
-            owners.setdefault(key, []).append(n)
-    return ((a, b) for group in owners.values() for a in group for b in group)
+def _owners(ids: Sequence[str], keys: Iterable[Iterable[str]]) -> dict[str, set[str]]:  # key → who has it
+    owners: dict[str, set[str]] = {}
+    for u, own in zip(ids, keys):
+        for key in own:
+            owners.setdefault(key, set()).add(u)
+    return owners
+
+
+def _united(ids: Sequence[str], groups: Iterable[frozenset[str]]) -> dict[str, frozenset[str]]:
+    of: dict[str, list[frozenset[str]]] = {u: [frozenset({u})] for u in ids}
+    for group in groups:
+        for u in group if len(group) > 1 else ():
+            of[u].append(group)
+    return {u: own[-1] if len(own) <= 2 else frozenset().union(*own) for u, own in of.items()}

@@ -29,7 +29,9 @@ class Ranking:
         return replace(self, positives=(), ignored=())
 
     def mask(self) -> np.ndarray:  # shape (n,), True at positives
-        return np.isin(np.arange(len(self.candidates)), self.positives)
+        at = np.zeros(len(self.candidates), bool)
+        at[list(self.positives)] = True
+        return at
 
     def pairs(self) -> list[tuple[str, str]]:  # (profile, record) for each candidate
         return [(self.query, c) if self.direction == "forward" else (c, self.query) for c in self.candidates]

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from .errors import BumpError, check_at_least, check_whole
 from .flags import flag
 from .ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg, tied_positive
-from .neighbours import Likeness
+from .neighbours import Likeness, nearest
 from bump.pools import (
     Pool,
     PoolSettings,
@@ -29,9 +30,9 @@ from .privacy import copied_share
 from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
-__all__ = ['Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings', 'to_parts',
-           'score_batch', 'total_reward', 'Sample', 'gather_batch', 'from_all', 'to_samples', 'BumpReward',
-           'judge_counts', 'reward_metrics']
+__all__ = ['Asked', 'Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings',
+           'measure', 'judge_profiles', 'score_batch', 'total_reward', 'Sample', 'gather_batch', 'from_all',
+           'to_samples', 'BumpReward', 'judge_counts', 'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #54b448d3
 @dataclass
@@ -87,9 +88,9 @@ class Batch:
 
     def _closest(self, avoid: dict[str, frozenset[str]], n: int) -> dict[str, list[str]]:
         "The `n` most similar users of each, nearest first, false negatives left out."
-        ids = sorted(self.held_out)
-        order = np.argsort(-self.likeness.users(ids).round(6), axis=1, kind="stable")
-        return {u: [ids[i] for i in row if ids[i] != u and ids[i] not in avoid[u]][:n] for u, row in zip(ids, order)}
+        ids, most = sorted(self.held_out), max(len(a) for a in avoid.values())
+        near = nearest(self.likeness.users(ids), n + min(most, 256))
+        return {u: [ids[i] for i in row if i >= 0 and ids[i] not in avoid[u]][:n] for u, row in zip(ids, near)}
 
 # %% ../nbs/07_reward.ipynb #153067d1
 @dataclass(frozen=True)
@@ -116,26 +117,20 @@ def rollout_rankings(
     ]
 
 # %% ../nbs/07_reward.ipynb #3f5a1b07
-def to_parts(rankings: Sequence[Ranking], scores: Sequence[np.ndarray]) -> Parts:
-    "Average the metrics of one profile's rankings by direction."
-    by = {d: [_counted(r, s) for r, s in zip(rankings, scores) if r.direction == d] for d in ("forward", "backward")}
-    ignored = {
-        d: next(len(r.ignored) for r in rankings if r.direction == d) for d in by
-    }  # the same in all rankings of a direction
-
-    def mean(metric, d):
-        return float(np.mean([metric(s, m) for s, m in by[d]]))
-
-    tied = np.mean([tied_positive(s, m) for pairs in by.values() for s, m in pairs])
-    return Parts(
-        mean(ndcg, "forward"),
-        mean(ndcg, "backward"),
-        mean(hit_at_1, "forward"),
-        mean(hit_at_1, "backward"),
-        float(tied),
-        ignored["forward"],
-        ignored["backward"],
-    )
+def measure(
+    rankings: Sequence[Ranking], scores: Sequence[np.ndarray]
+) -> np.ndarray:  # shape (n, 3): NDCG, hit@1, and 1 where a positive is tied with a negative
+    "The metrics of each ranking, without the candidates that don't count."
+    rows: dict[tuple[int, int], list] = {}
+    for n, (r, s) in enumerate(zip(rankings, scores)):
+        counted, positives = _counted(r, s)
+        rows.setdefault((len(counted), len(r.positives)), []).append((n, counted, positives))
+    out = np.empty((len(rankings), 3))
+    for same in rows.values():  # of one shape, so that numpy is called once for thousands of them
+        for start in range(0, len(same), 4096):
+            places, s, m = (np.array(x) for x in zip(*same[start : start + 4096]))
+            out[places] = np.stack([ndcg(s, m), hit_at_1(s, m), tied_positive(s, m)], axis=1)
+    return out
 
 # %% ../nbs/07_reward.ipynb #13d0e5fc
 def _counted(
@@ -143,8 +138,26 @@ def _counted(
 ) -> tuple[np.ndarray, np.ndarray]:  # scores and mask of the candidates that count
     if not r.ignored:
         return scores, r.mask()
-    counts = ~np.isin(np.arange(len(scores)), r.ignored)
+    counts = np.ones(len(scores), bool)
+    counts[list(r.ignored)] = False
     return scores[counts], r.mask()[counts]
+
+# %% ../nbs/07_reward.ipynb #ab349705
+Asked = TypeVar("Asked")
+
+
+def judge_profiles(questions: Mapping[Asked, Sequence[Ranking]], judge: Judge) -> dict[Asked, Parts]:
+    "Ask the judge once for the rankings of all profiles, and average the metrics of each profile."
+    rankings = [r for rs in questions.values() for r in rs]
+    values = iter(measure(rankings, judge_rankings(judge, rankings)))
+    return {k: _to_parts(rs, np.array([next(values) for _ in rs])) for k, rs in questions.items()}
+
+
+def _to_parts(rankings: Sequence[Ranking], values: np.ndarray) -> Parts:
+    forward = np.array([r.direction == "forward" for r in rankings])
+    (ndcg_f, hit_f, _), (ndcg_b, hit_b, _) = (values[d].mean(axis=0).tolist() for d in (forward, ~forward))
+    first = {r.direction: len(r.ignored) for r in rankings}  # the same in all rankings of a direction
+    return Parts(ndcg_f, ndcg_b, hit_f, hit_b, float(values[:, 2].mean()), first["forward"], first["backward"])
 
 # %% ../nbs/07_reward.ipynb #8a93960e
 Rollout = tuple[str, int]  # user, which of the G profiles
@@ -165,10 +178,10 @@ def score_batch(
     n_orders = 1 if judge.order_free else None  # shuffling can't change anything, so it is not paid for
     questions = {(u, g): rollout_rankings(batch, u, batch.profiles[u][g], pools[u], n_orders, g) for u, g in rollouts}
     drawn = time.perf_counter()
-    answers = iter(judge_rankings(judge, [r for rs in questions.values() for r in rs]))
+    parts = judge_profiles(questions, judge)
     if seconds is not None:
         seconds.update(pools=drawn - started, judge=time.perf_counter() - drawn)
-    return {rollout: to_parts(rs, [next(answers) for _ in rs]) for rollout, rs in questions.items()}
+    return parts
 
 # %% ../nbs/07_reward.ipynb #bcaa1027
 def total_reward(parts: Parts, n_tokens: int, s: RewardSettings) -> float:  # NaN where the judge failed

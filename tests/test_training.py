@@ -265,6 +265,8 @@ def test_several_visible_gpus_are_refused(monkeypatch):
     [
         (dict(hold_out=True), "hold_out is a whole number"),
         (dict(users_per_step=8.5), "users_per_step is a whole number"),
+        (dict(num_generations=2.5), "num_generations is a whole number"),
+        (dict(max_completion_length=8.5), "max_completion_length is a whole number"),
         (dict(seed=-1), "seed is at least 0"),
         (dict(length_slope=-1), "length_slope is at least 0"),
     ],

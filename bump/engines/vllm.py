@@ -5,6 +5,7 @@
 # %% ../../nbs/03d_engines_vllm.ipynb #f3563582
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,11 @@ def start_vllm(name: str, max_model_len: int, settings: dict):
     Raises `BumpError` where vLLM is not installed or can't run the model."""
     from transformers import AutoConfig
 
+    if (ranks := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise BumpError(
+            f"{name}: vLLM inside a process is for one process, not for each of {ranks}, which would share a GPU; "
+            f"serve the model (vllm serve {name}) and name it http://HOST:8000/v1#{name}."
+        )
     try:
         from vllm import LLM
     except ImportError:

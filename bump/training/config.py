@@ -117,6 +117,7 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
         RewardSettings.__post_init__(self)
         self.check_users()
         self.check_run_flags()
+        check_whole(1, num_generations=self.num_generations, max_completion_length=self.max_completion_length)
         derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))
         fill_for_machine(self)
         GRPOConfig.__post_init__(self)

@@ -100,13 +100,13 @@ def preflight(s: Setup) -> Report:
 # %% ../../nbs/08d_training_preflight.ipynb #c0d20618
 def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
     c, rivals = s.config, false_negatives(batch.held_out, s.known, s.config.record_threshold, s.config.user_threshold)
-    lone = next((u for u, avoid in rivals.items() if len(avoid) >= len(rivals) - 1), None)
+    lone = next((u for u, avoid in rivals.items() if len(avoid) == len(rivals)), None)
     if lone:
         raise BumpError(
             f"User {lone!r} has the same record or history as all others of a batch, so nobody can compete; "
             "remove duplicates from the log, or raise users_per_step, record_threshold or user_threshold."
         )
-    short = [u for u, avoid in rivals.items() if len(rivals) - 1 - len(avoid) < c.num_negatives]
+    short = [u for u, avoid in rivals.items() if len(rivals) - len(avoid) < c.num_negatives]
     report.facts["users"] = (
         f"{len(s.users):,}, {c.users_per_step} a step, {len(s.users) // c.users_per_step:,} steps an epoch"
     )
