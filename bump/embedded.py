@@ -96,7 +96,7 @@ def invent_topics(rng: np.random.Generator, n: int = 6, size: int = 8) -> Topics
 # %% ../nbs/11_embedded.ipynb #55fa80c2
 @dataclass(frozen=True)
 class Someone:
-    "A person of one lesson."
+    "The made-up user of one lesson."
 
     traits: Traits
     texts: list[str]  # records, oldest first
@@ -104,7 +104,7 @@ class Someone:
 
 # %% ../nbs/11_embedded.ipynb #3f9407b4
 def meet(rng: np.random.Generator, topics: Topics, n_records: int) -> Someone:
-    "Draw a person who lives among `topics`."
+    "Draw a user who lives among `topics`."
     traits = draw_traits(rng, _CONFIG, topics)
     return Someone(traits, [draw_record(rng, traits, _CONFIG, topics) for _ in range(n_records)], topics)
 
@@ -123,7 +123,7 @@ def _words(texts: Iterable[str]) -> list[str]:
 
 # %% ../nbs/11_embedded.ipynb #b15d5c15
 def exact(someone: Someone, texts: Sequence[str]) -> str:
-    "All that `texts` show of the person."
+    "All that `texts` show of the user."
     favourites = someone.traits.things()
     return say(dict.fromkeys(w for w in _words(texts) if w in favourites), someone.traits.style, someone.traits.bias)
 
@@ -162,7 +162,7 @@ def mediocre_lesson(rng: np.random.Generator, size: float) -> Lesson:
 
 # %% ../nbs/11_embedded.ipynb #f0c9f49e
 def read_lesson(rng: np.random.Generator, size: float) -> Lesson:
-    "Something about a person → a record of that person."
+    "Something about a user → a record of that user."
     if rng.random() < 0.2:
         texts = strange_log(rng)
         return next_record_messages("\n".join(texts[: rng.integers(0, 4)])), texts[-1]
@@ -208,8 +208,8 @@ def _up_to(rng: np.random.Generator, low: int, high: int, size: float) -> int:  
 def ranking_lesson(rng: np.random.Generator, size: float, direction: str) -> Lesson:
     "A lettered list → all letters, the right one first. Half of the time the letters are in disorder."
     n, topics = _up_to(rng, 2, 9, size), invent_topics(rng, 12)
-    people = [meet(rng, topics, 4) for _ in range(n)]
-    profiles, records = [any_profile(rng, p) for p in people], [p.texts[-1] for p in people]
+    users = [meet(rng, topics, 4) for _ in range(n)]
+    profiles, records = [any_profile(rng, p) for p in users], [p.texts[-1] for p in users]
     labels = [LETTERS[i] for i in (range(n) if rng.random() < 0.5 else rng.permutation(n))]
     right = int(rng.integers(n))
     query, candidates = (profiles[right], records) if direction == "forward" else (records[right], profiles)
@@ -243,7 +243,7 @@ def task_lesson(rng: np.random.Generator, task: str) -> Lesson:
 def task_example(
     rng: np.random.Generator, task: str, traits: Traits, record: str, other: str, profile: str
 ) -> Lesson:  # messages, gold answer
-    "A task about one record of a person, with somebody else's record as the other choice."
+    "A task about one record of a user, with another user's record as the other choice."
     sentence, mark = re.fullmatch(r"(.*) \((\d) of 5\)", record).groups()
     if task == "rating":
         return task_messages(task, sentence, profile), mark
@@ -512,13 +512,13 @@ SKILLS = dict(likelihood=LikelihoodJudge, yesno=YesNoJudge, letters=LettersJudge
 
 def judge_skill(judge: Judge, n: int = 300, seed: int = 1000) -> dict[str, dict[str, Mean]]:  # arm → metric → mean
     "hit@1 of a judge with true traits as profiles, and with a stranger's, on an unseen world in pools of 1 + 8."
-    people = make_world(WorldConfig(n_users=n, seed=seed))
+    users = make_world(WorldConfig(n_users=n, seed=seed))
     arms = score_arms(
-        world_users(people), {p.user_id: describe(p.traits) for p in people}, judge, RewardSettings(seed=seed)
+        world_users(users), {p.user_id: describe(p.traits) for p in users}, judge, RewardSettings(seed=seed)
     )
     return {
         arm: {
-            m: bootstrap_mean([METRICS[m](parts[p.user_id]) for p in people], seed)
+            m: bootstrap_mean([METRICS[m](parts[p.user_id]) for p in users], seed)
             for m in ("hit1_forward", "hit1_backward")
         }
         for arm, parts in arms.items()
@@ -530,7 +530,7 @@ def task_skill(
     lm: LoadedModel, n: int = 300, seed: int = 1000
 ) -> dict[str, dict[str, Mean]]:  # task → arm → share of right answers
     "Tasks done with the right profile, without one, and with a stranger's; and the paired gains of the right one."
-    people = make_world(WorldConfig(n_users=n, seed=seed))
+    users = make_world(WorldConfig(n_users=n, seed=seed))
     results = {}
     for task in ("rating", "choice", "rewrite"):
         right = {
@@ -543,14 +543,14 @@ def task_skill(
                             task,
                             p.traits,
                             p.history[-1].text,
-                            people[i - 1].history[-1].text,
+                            users[i - 1].history[-1].text,
                             profile,
                         )
-                        for i, (p, profile) in enumerate(zip(people, profiles))
+                        for i, (p, profile) in enumerate(zip(users, profiles))
                     ],
                 )
             )
-            for arm, profiles in _task_profiles(people).items()
+            for arm, profiles in _task_profiles(users).items()
         }
         results[task] = {arm: bootstrap_mean(x, seed) for arm, x in right.items()} | {
             f"gain over {arm}": bootstrap_mean(right["right profile"] - right[arm], seed)
@@ -559,8 +559,8 @@ def task_skill(
     return results
 
 # %% ../nbs/11_embedded.ipynb #3dbf90d3
-def _task_profiles(people) -> dict[str, list[str]]:
-    texts = [describe(p.traits) for p in people]
+def _task_profiles(users) -> dict[str, list[str]]:
+    texts = [describe(p.traits) for p in users]
     return {
         "right profile": texts,
         "no profile": [""] * len(texts),
@@ -586,7 +586,7 @@ def _answers(
 def build_embedded(
     folder: str | Path,
     recipe: Recipe = Recipe(),
-    n: int = 300,  # people to measure on
+    n: int = 300,  # users to measure on
 ) -> Path:
     "Train, measure and save the embedded model with its card. Raises `BumpError` if `folder` exists."
     folder = Path(folder)
@@ -668,7 +668,7 @@ library_name: transformers
 
 A Qwen3 of {parameters:,} parameters ({config.num_hidden_layers} layers, hidden size {config.hidden_size},
 {config.vocab_size} tokens of a byte-level BPE, {size:.1f} MB on disk, bfloat16), trained from scratch on
-invented people with invented words. No text of other origin was used, weights included; licence Apache-2.0.
+invented users with invented words. No text of other origin was used, weights included; licence Apache-2.0.
 It exists to show and test BUMP without a hub or a GPU.
 
 Made by `bump embedded build`: {steps} steps in {minutes:.0f} minutes on {machine} (torch {torch},
@@ -680,7 +680,7 @@ transformers {transformers}), last loss {loss:.2f} nats a token, prompts {prompt
 
 ## What it can do
 
-Measured after rounding to bfloat16 on {n} people of the English world (seed 1000), none of whose favourite
+Measured after rounding to bfloat16 on {n} users of the English world (seed 1000), none of whose favourite
 things occur in training; mean [95% bootstrap interval].
 
 hit@1 in pools of 1 + 8, chance 0.111, with the true description as the profile and with a stranger's:

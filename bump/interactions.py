@@ -354,7 +354,7 @@ FILE_READERS = {
 def read_lamp_folder(path: Path) -> Rows:
     """All questions files of a LaMP task folder, train before dev before test;
 
-    where there are several, ids carry the split, since the same id may mean two people."""
+    where there are several, ids carry the split, since the same id may mean two users."""
     splits = [s for s in ("train", "dev", "test") if (path / f"{s}_questions.json").exists()]
     for split in splits:
         for where, row in read_lamp(path / f"{split}_questions.json"):

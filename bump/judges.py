@@ -136,7 +136,7 @@ ANSWERS = (("yes", "no"), ("Yes", "No"), ("YES", "NO"))
 
 
 class YesNoJudge:
-    "The log-odds of yes, when asked whether the person of the profile wrote the record."
+    "The log-odds of yes, when asked whether the user of the profile wrote the record."
 
     order_free = True
 

@@ -41,7 +41,7 @@ RECORD = "<record>{text}</record>"
 def writer_messages(
     texts: Sequence[str],  # visible records, oldest first
 ) -> list[dict[str, str]]:
-    "The chat prompt that asks for a profile of the person who wrote `texts`."
+    "The chat prompt that asks for a profile of the user who wrote `texts`."
     return _chat(WRITER_SYSTEM, WRITER_USER.format(records="\n".join(RECORD.format(text=quoted(t)) for t in texts)))
 
 
@@ -100,7 +100,7 @@ YESNO_USER = "<profile>{profile}</profile>\n<record>{record}</record>\nDid this 
 
 
 def yesno_messages(profile: str, record: str) -> list[dict[str, str]]:
-    "The chat prompt that asks whether the person of `profile` wrote `record`."
+    "The chat prompt that asks whether the user of `profile` wrote `record`."
     return _chat(YESNO_SYSTEM, YESNO_USER.format(profile=quoted(profile), record=quoted(record)))
 
 # %% ../nbs/02_prompts.ipynb #c4edfb06
@@ -121,7 +121,7 @@ def task_messages(
     text: str,  # what it is about
     profile: str,  # may be empty
 ) -> list[dict[str, str]]:
-    "The chat prompt that asks for a task to be done as the person of `profile` would."
+    "The chat prompt that asks for a task to be done as the user of `profile` would."
     return _chat(TASK_SYSTEM, TASK_USER.format(profile=quoted(profile), input=quoted(text), task=TASKS[task]))
 
 # %% ../nbs/02_prompts.ipynb #c12d507f

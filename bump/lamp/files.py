@@ -375,13 +375,12 @@ TAGS = (
 )
 
 # %% ../../nbs/12b_lamp_files.ipynb #6a5e1997
-def save_lamp_world(people: Sequence, folder: str | Path, split: str = "dev", seed: int = 0) -> Path:
-    "Questions and answers of six tasks about `people` of the world, in the official layout."
+def save_lamp_world(users: Sequence, folder: str | Path, split: str = "dev", seed: int = 0) -> Path:
+    "Questions and answers of six tasks about `users` of the world, in the official layout."
     for number, make in enumerate(WORLD_TASKS.values(), 1):
         name = list(WORLD_TASKS)[number - 1]
         rows = [
-            make(np.random.default_rng([seed, number, n]), p, people[(n + 1) % len(people)])
-            for n, p in enumerate(people)
+            make(np.random.default_rng([seed, number, n]), p, users[(n + 1) % len(users)]) for n, p in enumerate(users)
         ]
         where = Path(folder, name)
         where.mkdir(parents=True, exist_ok=True)
@@ -393,30 +392,28 @@ def save_lamp_world(people: Sequence, folder: str | Path, split: str = "dev", se
                         input=text,
                         profile=[dict(id=f"{p.user_id}-{i}", **e) for i, e in enumerate(profile)],
                     )
-                    for p, (text, profile, _) in zip(people, rows)
+                    for p, (text, profile, _) in zip(users, rows)
                 ]
             )
         )
         (where / f"{split}_outputs.json").write_text(
-            json.dumps(
-                dict(task=name, golds=[dict(id=p.user_id, output=gold) for p, (_, _, gold) in zip(people, rows)])
-            )
+            json.dumps(dict(task=name, golds=[dict(id=p.user_id, output=gold) for p, (_, _, gold) in zip(users, rows)]))
         )
     return Path(folder)
 
 # %% ../../nbs/12b_lamp_files.ipynb #51d9c2a1
-def _bare(person, n: int) -> tuple[str, str]:  # a record without style and mark, and its mark
+def _bare(user, n: int) -> tuple[str, str]:  # a record without style and mark, and its mark
     from bump.world import STYLES
 
-    before, after = STYLES[person.traits.style][0].split("{}")
-    text, mark = re.fullmatch(r"(.*) \((\d) of 5\)", person.history[n].text).groups()
+    before, after = STYLES[user.traits.style][0].split("{}")
+    text, mark = re.fullmatch(r"(.*) \((\d) of 5\)", user.history[n].text).groups()
     return text.removeprefix(before).removesuffix(after), mark
 
 
-def _styled(person, text: str) -> str:
+def _styled(user, text: str) -> str:
     from bump.world import STYLES
 
-    return STYLES[person.traits.style][0].format(text)
+    return STYLES[user.traits.style][0].format(text)
 
 # %% ../../nbs/12b_lamp_files.ipynb #206dd97d
 def _paper(rng, p, other):
@@ -433,7 +430,7 @@ def _paper(rng, p, other):
     )
 
 # %% ../../nbs/12b_lamp_files.ipynb #50b6b53b
-def _tag(p, n: int) -> str:  # of two tags, the second where the person likes none of what it names
+def _tag(p, n: int) -> str:  # of two tags, the second where the user likes none of what it names
     mood = ("harsh", "fair", "generous").index(p.traits.bias)
     return TAGS[2 * mood + int(not any(t in p.history[n].text for t in p.traits.things()))]
 
