@@ -299,6 +299,7 @@ Row = tuple[list[int], list[bool]]  # token ids, and which of them count in the 
 
 
 def answered(prompt: list[int], reply: list[int]) -> Row:
+    "The token ids of both, of which only the reply's count in the loss."
     return prompt + reply, [False] * len(prompt) + [True] * len(reply)
 
 # %% ../nbs/11_embedded.ipynb #9abdb481

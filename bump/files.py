@@ -135,10 +135,12 @@ class JobFolder:
 
     @property
     def file(self) -> Path:
+        "Where the facts are written."
         return Path(self.path, self.name)
 
     @property
     def begun(self) -> bool:
+        "Whether the job has written its facts."
         return self.file.exists()
 
     def check(self) -> None:

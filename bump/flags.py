@@ -71,9 +71,11 @@ class FlagParser(argparse.ArgumentParser):
             self.add_argument(*names, action="store_false", dest=f.name, default=default)
 
     def error(self, message: str):
+        "Raise `BumpError` where argparse would print the usage and exit."
         raise _wrong(message)
 
     def parse_args_and_config(self, argv: Sequence[str]) -> list:
+        "One instance of each dataclass; flags win over the config file. Raises `BumpError` for unknown ones."
         argv = list(argv)
         config = _take_config(argv)
         names = {f.name for cls in self.flags for f in fields(cls)}
@@ -157,4 +159,5 @@ def _parser_says(message: str) -> str:
 
 # %% ../nbs/20d_flags.ipynb #e46dc1fb
 def flag(default, help: str):
+    "A dataclass field with a default and the help of its flag."
     return field(default=default, metadata={"help": help})

@@ -48,6 +48,7 @@ class User:
 
     @property
     def n_records(self) -> int:
+        "Visible and held-out records together."
         return len(self.visible) + len(self.held_out)
 
 # %% ../nbs/00_interactions.ipynb #74f30c4d

@@ -133,6 +133,7 @@ class Score:
     sums: dict[str, float]  # user → summed score of the profile, for comparing two sets user by user
 
     def to_dict(self) -> dict:
+        "The fields as plain data, for JSON."
         return asdict(self)
 
 # %% ../nbs/10_intrinsic.ipynb #0494477e

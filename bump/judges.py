@@ -88,6 +88,7 @@ class PairBudget:
 
     @property
     def max_profile(self) -> int:
+        "Tokens that are left for a profile beside the longest record, with a few to spare."
         return self.engine.context - self.max_record - self.frame - 8
 
     def __call__(self, pair: tuple[str, str]) -> tuple[str, str]:  # (profile, record)
@@ -107,6 +108,7 @@ class PairBudget:
 
 # %% ../nbs/05_judges.ipynb #dd192606
 def frame_tokens(engine: Engine, messages: list[dict[str, str]]) -> int:
+    "The tokens of a prompt; 0 where the tokenizer is out of sight, behind a server."
     return len(encode(engine.tokenizer, messages)) if engine.tokenizer is not None else 0
 
 # %% ../nbs/05_judges.ipynb #c0e67b39
@@ -325,6 +327,7 @@ class JudgeFlags:
     judge_concurrency: int = field(default=32, metadata=dict(help="Server: questions under way at once."))
 
     def load_judge(self) -> Judge:
+        "The judge that these flags name, with its engine set. Raises `BumpError` like `make_judge`."
         return make_judge(
             self.judge, EngineSettings(**{f.name: getattr(self, f"judge_{f.name}") for f in fields(EngineSettings)})
         )

@@ -82,10 +82,12 @@ class LoadedModel:
 
     @property
     def is_encoder_decoder(self) -> bool:
+        "Whether the model reads a prompt with an encoder."
         return self.model.config.is_encoder_decoder
 
     @property
-    def context(self) -> int:  # tokens that the model can read
+    def context(self) -> int:
+        "How many tokens the model can read."
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2048))
 
 # %% ../nbs/03_models.ipynb #9f03f98a

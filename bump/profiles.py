@@ -42,6 +42,7 @@ class Profile:
 
     @property
     def n_read(self) -> int:
+        "How many records the writer read."
         return self.last_record - self.first_record + 1
 
 # %% ../nbs/09_profiles.ipynb #8493f445

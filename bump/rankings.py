@@ -26,14 +26,17 @@ class Ranking:
     ignored: tuple[int, ...] = ()  # candidates that are listed but don't count; empty once blinded
 
     def blind(self) -> Ranking:
+        "The same question without what is right, for the judge."
         return replace(self, positives=(), ignored=())
 
-    def mask(self) -> np.ndarray:  # shape (n,), True at positives
+    def mask(self) -> np.ndarray:
+        "True at the positives, of shape (n,)."
         at = np.zeros(len(self.candidates), bool)
         at[list(self.positives)] = True
         return at
 
-    def pairs(self) -> list[tuple[str, str]]:  # (profile, record) for each candidate
+    def pairs(self) -> list[tuple[str, str]]:
+        "A (profile, record) for each candidate, whichever of the two is the query."
         return [(self.query, c) if self.direction == "forward" else (c, self.query) for c in self.candidates]
 
 # %% ../nbs/04a_rankings.ipynb #c6ce6c86

@@ -85,6 +85,7 @@ class Traits:
     bias: str  # a key of `BIASES`
 
     def things(self) -> set[str]:
+        "All favourite things, of all topics."
         return {t for ts in self.tastes.values() for t in ts}
 
 # %% ../nbs/01_world.ipynb #725b226f

@@ -52,6 +52,7 @@ class BackboneFlags:
     tokenizer: str | None = flag(None, "For models behind a server: the model whose tokenizer counts tokens.")
 
     def settings(self):
+        "How the backbone is asked, as `AnswerSettings`."
         from bump.lamp.runs import AnswerSettings
 
         return AnswerSettings(self.answers, self.backbone_prompt_tokens, self.answer_tokens)
@@ -80,11 +81,14 @@ class BackboneFlags:
         return engine
 
     def load_backbone(self, gpu_memory: float = 0.9):
+        "The engine of the backbone, with room for its prompt and its answer; `gpu_memory` is vLLM's share of the GPU."
         return self.engine(self.backbone, self.backbone_prompt_tokens + self.answer_tokens, gpu_memory)
 
 # %% ../../nbs/14e_cli_lamp.ipynb #cfb63c93
 @dataclass
 class DownloadFlags(TaskFlags):
+    "Which split to fetch, and from where."
+
     split: str = flag("user", "user (nobody is in two splits) or time (everybody is in all of them).")
     address: str | None = flag(None, "Another address with the same folders; default: the official one.")
 
@@ -102,6 +106,8 @@ def download_command(argv: list[str]) -> None:
 # %% ../../nbs/14e_cli_lamp.ipynb #1674f86d
 @dataclass
 class LogsFlags(TaskFlags):
+    "The log that `bump lamp logs` writes."
+
     output: str | None = flag(None, "The log to write, a JSONL file for `bump train --logs`.")
 
 # %% ../../nbs/14e_cli_lamp.ipynb #760a49ca
@@ -119,6 +125,8 @@ def logs_command(argv: list[str]) -> None:
 # %% ../../nbs/14e_cli_lamp.ipynb #a655e63f
 @dataclass
 class LabelledFlags(BackboneFlags, TaskFlags):
+    "Which writer is trained on right answers, and on how many questions."
+
     model: str = flag("embedded", "The writer to train: a folder, a hub id, an adapter, or embedded.")
     limit: int | None = flag(None, "Only the first so many train questions.")
 
@@ -150,6 +158,8 @@ def labelled_command(argv: list[str]) -> None:
 # %% ../../nbs/14e_cli_lamp.ipynb #00cb81c0
 @dataclass
 class SftFlags(BackboneFlags, TaskFlags):
+    "What the prompts hold on which a backbone is fine-tuned."
+
     method: str = flag(
         "bump", "What the prompts hold, as in `bump lamp eval`; several, with commas: each question once with each."
     )
@@ -189,6 +199,8 @@ def sft_command(argv: list[str]) -> None:
 # %% ../../nbs/14e_cli_lamp.ipynb #d3329448
 @dataclass
 class EvalFlags(BackboneFlags, TaskFlags):
+    "Which method is measured, and where its profiles come from."
+
     split: str = flag("dev", "train, dev or test (whose answers are not public).")
     method: str = flag(
         "none",
@@ -374,6 +386,8 @@ def _is_whole(flags: EvalFlags, store: Path, ids: list[str]) -> bool:  # by this
 # %% ../../nbs/14e_cli_lamp.ipynb #919d6bc4
 @dataclass
 class TableFlags:
+    "What a table of runs compares with, and where it is written."
+
     against: str = flag("zero_shot", "The run that all others are compared with.")
     output: str | None = flag(None, "Also write the table here, as .md or .json.")
     figure: str | None = flag(None, "Also draw the gains as a heat map: .png, .svg or .pdf.")

@@ -36,6 +36,7 @@ class LogFlags:
     )
 
     def read(self, hold_out: int) -> Logs:
+        "The log with `hold_out` records of each user held out, scrubbed if asked. Raises `BumpError` if none is named."
         if not self.logs:
             raise BumpError("Which log? Give a file or folder with --logs.")
         logs = load_logs(self.logs, hold_out, Fields(self.user_field, self.text_field, self.time_field), self.on_error)
@@ -60,6 +61,8 @@ def choose_users(logs: Logs, part: str) -> list:
 # %% ../../nbs/14a_cli_logs.ipynb #fc2254f2
 @dataclass
 class InspectFlags(LogFlags):
+    "How many records an inspection counts as held out."
+
     hold_out: int = flag(1, "P: newest records of each user to hold out.")
 
 # %% ../../nbs/14a_cli_logs.ipynb #0b212448
@@ -87,6 +90,8 @@ def inspect(argv: list[str]) -> None:
 # %% ../../nbs/14a_cli_logs.ipynb #ce5ea5e6
 @dataclass
 class AuditFlags(LogFlags):
+    "Which profiles to look through, and how much to print."
+
     profiles: str | None = flag(None, "The store that `bump profile` wrote.")
     show: int = flag(20, "How many findings to print.")
 

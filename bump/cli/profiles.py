@@ -22,6 +22,8 @@ __all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ScoreFlags', 'sco
 # %% ../../nbs/14c_cli_profiles.ipynb #75c77f33
 @dataclass
 class ProfileFlags(LogFlags):
+    "Who writes, whose profiles, and from which records."
+
     model: str = flag(
         "embedded",
         "The writer: a run folder, a model folder, a hub id, an adapter, embedded, vllm:MODEL or "
@@ -104,6 +106,8 @@ def _load_writer(flags: ProfileFlags):
 # %% ../../nbs/14c_cli_profiles.ipynb #e1734a3b
 @dataclass
 class ScoreFlags(JudgeFlags, PoolSettings, LogFlags):
+    "Which profiles to score, by which judge, and against which pools."
+
     profiles: str | None = flag(None, "The store that `bump profile` wrote.")
     users: str = flag("all", "Which users to score: all, train, validation or test.")
     hold_out: int = flag(1, "P: held-out records of each user.")

@@ -19,6 +19,8 @@ __all__ = ['QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'Embe
 # %% ../../nbs/14d_cli_quickstart.ipynb #784c65ee
 @dataclass
 class QuickstartFlags:
+    "The size of the quick start, and where it is written."
+
     output_dir: str | None = flag(
         None, "Folder for world, run and profiles; default runs/quickstart, or the next free number."
     )
@@ -178,6 +180,8 @@ def _example(user_id: str, traits, old: _Side, new: _Side) -> str:
 # %% ../../nbs/14d_cli_quickstart.ipynb #0028ff8f
 @dataclass
 class EmbeddedFlags:
+    "Where the embedded model is built, and with how many steps."
+
     output_dir: str | None = flag(
         None, "Folder for the model; the training itself lives in a folder beside it that ends in .work."
     )

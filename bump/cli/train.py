@@ -17,6 +17,8 @@ __all__ = ['TrainFlags', 'train_command']
 # %% ../../nbs/14b_cli_train.ipynb #fcad3c7b
 @dataclass
 class TrainFlags(LogFlags):
+    "Which writer is trained, and on which users."
+
     model: str = flag("embedded", "The writer to train: a folder, a hub id, an adapter, or embedded.")
     users: str = flag("train", "Which users to train on: all, train, validation or test.")
     dry_run: bool = flag(False, "Load everything, try one batch, say what came out, and stop.")

@@ -32,6 +32,7 @@ class Seq2SeqEngine(LocalEngine):
     "An encoder-decoder model of transformers in this process: an `Engine` that writes no permutations."
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        "Log p(choice | one of the choices) in nats, from the decoder's first step; one array of shape (choices,) each."
         ids, answers = self._encode([m for m, _ in questions]), {}
         start = [self.tokenizer.pad_token_id]  # any token: only the logits before it are read
         for batch in self._batches([(len(p), 1) for p in ids]):
@@ -41,12 +42,14 @@ class Seq2SeqEngine(LocalEngine):
         return [answers[i][t].log_softmax(-1).cpu().numpy() for i, t in enumerate(tokens)]
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        "Raises `BumpError`: such a model writes no permutations here."
         raise BumpError(
             f"{self.name} is an encoder-decoder model, which writes no permutations here; "
             "use letters, yesno or likelihood with it, or a causal model."
         )
 
     def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        "Summed log p(reply | prompt) in nats, and the tokens of the reply; both of shape (questions,)."
         ids = self._encode([m for m, _ in questions])
         replies = self.tokenizer([r for _, r in questions], add_special_tokens=False)["input_ids"]
         totals = np.zeros(len(ids))

@@ -146,18 +146,22 @@ class ServerEngine(ServerBase):
     def generate(
         self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
     ) -> list[Completion | None]:
+        "How each prompt goes on, by one chat request each; greedily without `rngs`. None: failed."
         sampling = sampling_settings(len(prompts), rngs, temperature)
         settings = [dict(max_tokens=max_new_tokens) | x for x in sampling]
         return self._ask([self._chat(m, read_text, **x) for m, x in zip(prompts, settings)])
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        "Log p(choice | one of the choices) in nats, one array of shape (choices,) a question; NaN: failed."
         answers = self._ask([self._choice(m, c) for m, c in questions])
         return [np.full(len(c), np.nan) if a is None else a for (_, c), a in zip(questions, answers)]
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        "The identifiers of each question in the order of the answer, repeats included. None: failed."
         return self._ask([self._order(m, c) for m, c in questions])
 
     def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        "Summed log p(reply | prompt) in nats (NaN: failed), and the tokens of the reply; both of shape (questions,)."
         prompts = {str(m): dict(messages=m, chat_template_kwargs=SILENT) for m, _ in questions}
         texts = prompts | {r: dict(prompt=r, add_special_tokens=False) for _, r in questions}
         ids = dict(zip(texts, self._ask([self._tokenize(body) for body in texts.values()])))

@@ -124,12 +124,14 @@ class VLLMEngine(VLLMBase):
     def generate(
         self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
     ) -> list[Completion | None]:
+        "How each prompt goes on, all in one batch; greedily without `rngs`."
         sampling = sampling_settings(len(prompts), rngs, temperature)
         answers = self._run(self._encode(prompts), [dict(max_tokens=max_new_tokens) | x for x in sampling])
         first = [a.outputs[0] for a in answers]
         return [completion(o.text, len(o.token_ids), o.finish_reason) for o in first]
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        "Log p(choice | one of the choices) in nats, from the first token; one array of shape (choices,) a question."
         grammars = [constrained(choice=list(c)) for _, c in questions]
         settings = [dict(max_tokens=1, logprobs=beginnings(c)) | g for (_, c), g in zip(questions, grammars)]
         answers = self._run(self._encode([m for m, _ in questions]), settings)
@@ -138,11 +140,13 @@ class VLLMEngine(VLLMBase):
         return [log_normalized([x.get(t, min(x.values())) for t in ids]) for ids, x in zip(tokens, listed)]
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        "The identifiers of each question in the order of the answer, repeats included; a grammar admits nothing else."
         settings = [dict(max_tokens=4 * len(c)) | constrained(regex=order_regex(c)) for _, c in questions]
         answers = self._run(self._encode([m for m, _ in questions]), settings)
         return [a.outputs[0].text.split(SEPARATOR) for a in answers]
 
     def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        "Summed log p(reply | prompt) in nats, and the tokens of the reply; both of shape (questions,)."
         replies = [self.tokenizer(r, add_special_tokens=False)["input_ids"] for _, r in questions]
         prompts = self._encode([m for m, _ in questions])
         settings = [dict(max_tokens=1, prompt_logprobs=0)] * len(replies)

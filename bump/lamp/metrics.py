@@ -42,6 +42,7 @@ def evaluate(
 
 # %% ../../nbs/12a_lamp_metrics.ipynb #9a540f60
 def rouge_scorer():
+    "A scorer for ROUGE-1 and ROUGE-L without stemming. Raises `BumpError` if the extra is not installed."
     return lamp_extra("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
 
 

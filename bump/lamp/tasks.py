@@ -110,6 +110,7 @@ class Question:
     user_id: str = ""  # who it is about: the `user_id` where the file has one, else the question's id
 
     def user(self) -> User:
+        "The question as a user whose records are all visible; its id is the question's."
         return User(self.id, tuple(Interaction(r) for r in self.records), ())
 
 # %% ../../nbs/12_lamp_tasks.ipynb #e88cebfe

@@ -125,9 +125,11 @@ class LabelledSetup(Setup):
 
     @property
     def chance(self) -> None:
+        "None: this reward has no chance level."
         return None
 
     def facts(self) -> dict:
+        "The task, the questions and the backbone behind the reward, for run.json."
         h = hashlib.blake2b(digest_size=8)
         for q in self.questions.values():
             h.update(json.dumps(astuple(q)).encode())
@@ -140,6 +142,7 @@ class LabelledSetup(Setup):
         )
 
     def reward(self) -> TaskReward:  # type: ignore[override]  # the trainer takes any callable
+        "The reward of a profile: how well the backbone answers with it."
         return TaskReward(self.task, self.questions, self.backbone, self.config, self.settings)
 
 # %% ../../nbs/12f_lamp_training.ipynb #d817b15c
