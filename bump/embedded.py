@@ -566,7 +566,7 @@ def _task_profiles(users) -> dict[str, list[str]]:
         "right profile": texts,
         "no profile": [""] * len(texts),
         "stranger's": texts[2:] + texts[:2],
-    }  # not the neighbour: his record is the other choice
+    }  # not the neighbour, whose record is the other choice
 
 # %% ../nbs/11_embedded.ipynb #e3df2793
 def _answers(
