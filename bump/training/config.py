@@ -18,7 +18,7 @@ from ..errors import BumpError, check_choice, check_whole
 from ..flags import flag
 from ..interactions import User
 from ..judges import JudgeFlags
-from ..models import LoadedModel
+from ..models import LoadedModel, default_device
 from ..ndcg import chance_reward
 from ..neighbours import Likeness
 from ..prompts import profile_prompt
@@ -26,8 +26,8 @@ from ..rankings import Judge
 from ..reward import BumpReward, RewardSettings
 
 # %% auto #0
-__all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'fill_for_machine', 'check_saving',
-           'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'Setup']
+__all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch', 'fill_for_machine',
+           'check_saving', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'Setup']
 
 # %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
@@ -73,6 +73,12 @@ class RunFlags:
     use_peft: bool = flag(False, "Train a LoRA adapter instead of all weights.")
     lora_r: int = flag(16, "Rank of the LoRA adapter.")
     lora_alpha: int = flag(32, "Alpha of the LoRA adapter.")
+    share_prompts: bool = flag(
+        True, "Read a prompt once for all of its rollouts, where the model allows it; false: TRL's own way."
+    )
+    max_tokens_per_batch: int | None = flag(
+        None, "Tokens in one backward pass, shared prompts counted once. None: 16384 on GPUs, else 4096."
+    )
     sample_steps: int = flag(10, "Keep a few profiles of every so many steps in samples.jsonl.")
     on_alarm: str = flag(
         "warn", "What follows when training goes wrong (see Alarms): warn once, or stop with a checkpoint."
@@ -81,6 +87,7 @@ class RunFlags:
     def check_run_flags(self) -> None:
         "Raise `BumpError` for the first setting that can't be."
         check_whole(1, lora_r=self.lora_r, lora_alpha=self.lora_alpha, sample_steps=self.sample_steps)
+        check_whole(1, max_tokens_per_batch=self.max_tokens_per_batch)
         check_choice("on_alarm", self.on_alarm, ("warn", "stop"))
 
 # %% ../../nbs/08_training_config.ipynb #c02d0554
@@ -99,7 +106,8 @@ class TrlFlags(GRPOConfig):
     learning_rate: float | None = flag(None, "None: 1e-6 for all weights, 1e-5 for LoRA, 5e-4 below 50M parameters.")
     per_device_train_batch_size: int | None = flag(
         None,
-        "Rollouts in one backward pass; a divisor of users_per_step × num_generations / processes. None: at most 64.",
+        "Rollouts in one backward pass; a divisor of users_per_step × num_generations / processes. None: as many as "
+        "max_tokens_per_batch allows.",
     )
     gradient_checkpointing: bool | None = flag(None, "Trade compute for memory. None: on GPUs only.")
     logging_steps: float = flag(1, "Steps between two lines of metrics.jsonl.")
@@ -118,8 +126,8 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
         self.check_users()
         self.check_run_flags()
         check_whole(1, num_generations=self.num_generations, max_completion_length=self.max_completion_length)
-        derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))
         fill_for_machine(self)
+        derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))
         GRPOConfig.__post_init__(self)
         if self.generation_batch_size != self.users_per_step * self.num_generations:
             raise BumpError(
@@ -159,7 +167,7 @@ def derive_batch(c: BumpConfig, processes: int) -> None:
             f"by {processes} processes; change users_per_step."
         )
     if c.per_device_train_batch_size is None:
-        c.per_device_train_batch_size = max(d for d in range(1, 65) if share % d == 0)
+        c.per_device_train_batch_size = rows_of_a_batch(c, share)
     if share % c.per_device_train_batch_size:
         raise BumpError(
             f"per_device_train_batch_size={c.per_device_train_batch_size} does not divide the {share} rollouts "
@@ -173,6 +181,18 @@ def derive_batch(c: BumpConfig, processes: int) -> None:
         )
     c.gradient_accumulation_steps = accumulate
 
+# %% ../../nbs/08_training_config.ipynb #b83add35
+def rows_of_a_batch(c: BumpConfig, share: int) -> int:
+    "The rollouts of one backward pass, of `share` in a process: the most that fit, whole groups where some fit."
+
+    def tokens(rows: int) -> int:
+        prompts = -(-rows // c.num_generations) if c.share_prompts else rows
+        return prompts * c.max_prompt_tokens + rows * (c.max_completion_length + 1)
+
+    fitting = [d for d in range(1, share + 1) if share % d == 0 and tokens(d) <= c.max_tokens_per_batch]
+    whole = [d for d in fitting if d % c.num_generations == 0]
+    return max(whole or fitting or [1])
+
 # %% ../../nbs/08_training_config.ipynb #5fc01f0b
 def fill_for_machine(c: BumpConfig) -> None:
     "Decide what was left open by what this machine has."
@@ -181,6 +201,9 @@ def fill_for_machine(c: BumpConfig) -> None:
         c.bf16 = gpu and not c.fp16
     if c.gradient_checkpointing is None:
         c.gradient_checkpointing = gpu
+    if c.max_tokens_per_batch is None:
+        c.max_tokens_per_batch = 16384 if gpu else 4096
+    c.use_cpu = c.use_cpu or default_device() == "cpu"  # else bf16 is refused there
     c.dataloader_pin_memory = c.dataloader_pin_memory and gpu
     c.disable_tqdm = True  # the bar is ours
     if c.use_vllm and c.vllm_max_model_length is None:  # else vLLM reserves memory for the model's whole context

@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from ..errors import BumpError
 from ..interactions import User
 from ..neighbours import Likeness, compose, nearest
 from ..seeds import named_rng
 from .config import BumpConfig
+from .packing import pack, packed_inputs, why_not_packed
+from .sampling import sample, warpers
 
 # %% auto #0
-__all__ = ['user_order', 'UserSampler', 'BumpTrainer']
+__all__ = ['user_order', 'UserSampler', 'OrderedTrainer', 'BumpTrainer', 'regrouped', 'why_apart']
 
 # %% ../../nbs/08a_training_trainer.ipynb #094eb245
 def user_order(
@@ -70,7 +73,7 @@ class UserSampler(torch.utils.data.Sampler):
         return self.order(0).size * self.num_generations * self.repeats
 
 # %% ../../nbs/08a_training_trainer.ipynb #25808b62
-class BumpTrainer(GRPOTrainer):
+class OrderedTrainer(GRPOTrainer):
     "`trl.GRPOTrainer` with an order of users, exact resuming, and a check of every loss."
 
     def __init__(self, *args, order: Callable[[int], np.ndarray], **kwargs):
@@ -97,10 +100,8 @@ class BumpTrainer(GRPOTrainer):
         self._step = self.state.global_step * self.args.gradient_accumulation_steps  # a resumed run goes on counting
         self.rows = [row["user_id"] for row in inputs]
         output = super()._generate_and_score_completions(inputs)
-        return {
-            **output,
-            "row": torch.arange(len(inputs), device=output["completion_ids"].device),
-        }  # shuffled and split with the rest
+        row = torch.arange(len(inputs), device=output["completion_ids"].device)
+        return {**output, "row": row}  # shuffled and split with the rest
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         row = inputs["row"]
@@ -112,6 +113,89 @@ class BumpTrainer(GRPOTrainer):
                 "learning_rate, or look at these users' records."
             )
         return loss
+
+# %% ../../nbs/08a_training_trainer.ipynb #295334e0
+class BumpTrainer(OrderedTrainer):
+    "The trainer of BUMP: an `OrderedTrainer` that reads every prompt once for all of its rollouts."
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.why_apart = why_apart(self.args, self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **more
+    ):
+        if self.why_apart:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **more
+            )
+        size = batch_size or len(input_ids)
+        batches = zip(input_ids.split(size), attention_mask.split(size))
+        parts = [self._packed_log_probs(model, ids, mask, logits_to_keep) for ids, mask in batches]
+        return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts]) if compute_entropy else None, None
+
+    def _packed_log_probs(self, model, ids, mask, n_new):  # of a micro-batch: log-probabilities and entropies
+        packed = pack(ids[:, :-n_new], mask[:, :-n_new], ids[:, -n_new:], mask[:, -n_new:])
+        with self.accelerator.autocast():
+            out = model(**packed_inputs(self.model, packed), fused_lm_head=True)
+        read = [out.log_probs, out.log_probs if out.entropy is None else out.entropy]
+        return [packed.taken_apart(values, mask[:, -n_new:]) for values in read]
+
+    def _prepare_inputs(self, generation_batch):
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before or self.why_apart:
+            return inputs
+        self._buffered_inputs = regrouped(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        if self.why_apart or self.use_vllm or self.args.generation_kwargs or self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+        first = self.accelerator.process_index * len(prompt_ids)
+        rngs = [
+            named_rng(self.args.seed, self.state.global_step, user, f"rollout {(first + i) % num_generations}")
+            for i, user in enumerate(self.rows)
+        ]
+        a, model = self.args, self.accelerator.unwrap_model(self.model_wrapped)
+        processors = warpers(a.temperature, a.top_p, a.top_k, a.min_p, a.repetition_penalty)
+        ends, pad_id = self.eos_token_ids, self.processing_class.pad_token_id
+        with self.accelerator.autocast():
+            return sample(model, prompt_ids, rngs, self.max_completion_length, ends, pad_id, processors), None
+
+    def training_step(self, *args, **kwargs):
+        try:
+            return super().training_step(*args, **kwargs)
+        except RuntimeError as e:
+            if not (isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)):
+                raise
+            raise BumpError(
+                f"Step {self.state.global_step + 1} ran out of memory; lower max_tokens_per_batch "
+                f"({self.args.max_tokens_per_batch:,} now) or max_prompt_tokens, and go on from the last checkpoint."
+            ) from e
+
+# %% ../../nbs/08a_training_trainer.ipynb #2ab6a3e6
+def regrouped(batches: Sequence[dict[str, torch.Tensor | None]]) -> list[dict[str, torch.Tensor | None]]:
+    "The rows of micro-batches of one generation, put in order of their prompts and split as before."
+
+    def whole(name: str) -> torch.Tensor | None:
+        parts = [b[name] for b in batches]
+        return parts[0] if parts[0] is None or parts[0].ndim == 0 else torch.cat(parts)
+
+    merged = {name: whole(name) for name in batches[0]}
+    prompts = [tuple(p[m].tolist()) for p, m in zip(merged["prompt_ids"], merged["prompt_mask"].bool())]
+    rows = merged["row"].tolist()
+    order = sorted(range(len(rows)), key=lambda i: (len(prompts[i]), prompts[i], rows[i]))
+    return split_tensor_dict({k: v if v is None or v.ndim == 0 else v[order] for k, v in merged.items()}, len(batches))
+
+# %% ../../nbs/08a_training_trainer.ipynb #8f289261
+def why_apart(config: BumpConfig, model, split: bool = False) -> str | None:
+    "Why this run reads a prompt once for every rollout, as the end of a sentence; None where it reads it once for all."
+    if not config.share_prompts:
+        return "share_prompts is false"
+    return "the weights are split over processes" if split else why_not_packed(model)
 
 # %% ../../nbs/08a_training_trainer.ipynb #da5615c9
 def _some(users: Iterator[str], n: int = 3) -> str:
