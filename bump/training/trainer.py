@@ -22,7 +22,7 @@ from .packing import pack, packed_inputs, why_not_packed
 from .sampling import sample, warpers
 
 # %% auto #0
-__all__ = ['user_order', 'UserSampler', 'OrderedTrainer', 'BumpTrainer', 'regrouped', 'why_apart']
+__all__ = ['user_order', 'UserSampler', 'OrderedTrainer', 'PackedTrainer', 'regrouped', 'why_apart', 'BumpTrainer']
 
 # %% ../../nbs/08a_training_trainer.ipynb #094eb245
 def user_order(
@@ -115,8 +115,8 @@ class OrderedTrainer(GRPOTrainer):
         return loss
 
 # %% ../../nbs/08a_training_trainer.ipynb #295334e0
-class BumpTrainer(OrderedTrainer):
-    "The trainer of BUMP: an `OrderedTrainer` that reads every prompt once for all of its rollouts."
+class PackedTrainer(OrderedTrainer):
+    "An `OrderedTrainer` whose loss reads every prompt once for all of its rollouts."
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -149,6 +149,31 @@ class BumpTrainer(OrderedTrainer):
         self._buffered_inputs = regrouped(self._buffered_inputs)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
+# %% ../../nbs/08a_training_trainer.ipynb #2ab6a3e6
+def regrouped(batches: Sequence[dict[str, torch.Tensor | None]]) -> list[dict[str, torch.Tensor | None]]:
+    "The rows of micro-batches of one generation, put in order of their prompts and split as before."
+
+    def whole(name: str) -> torch.Tensor | None:
+        parts = [b[name] for b in batches]
+        return parts[0] if parts[0] is None or parts[0].ndim == 0 else torch.cat(parts)
+
+    merged = {name: whole(name) for name in batches[0]}
+    prompts = [tuple(p[m].tolist()) for p, m in zip(merged["prompt_ids"], merged["prompt_mask"].bool())]
+    rows = merged["row"].tolist()
+    order = sorted(range(len(rows)), key=lambda i: (len(prompts[i]), prompts[i], rows[i]))
+    return split_tensor_dict({k: v if v is None or v.ndim == 0 else v[order] for k, v in merged.items()}, len(batches))
+
+# %% ../../nbs/08a_training_trainer.ipynb #8f289261
+def why_apart(config: BumpConfig, model, split: bool = False) -> str | None:
+    "Why this run reads a prompt once for every rollout, as the end of a sentence; None where it reads it once for all."
+    if not config.share_prompts:
+        return "share_prompts is false"
+    return "the weights are split over processes" if split else why_not_packed(model)
+
+# %% ../../nbs/08a_training_trainer.ipynb #54739f7b
+class BumpTrainer(PackedTrainer):
+    "The trainer of BUMP: a `PackedTrainer` that also writes its rollouts from one reading of every prompt."
+
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         if self.why_apart or self.use_vllm or self.args.generation_kwargs or self.use_transformers_continuous_batching:
             return super()._generate_single_turn(
@@ -175,27 +200,6 @@ class BumpTrainer(OrderedTrainer):
                 f"Step {self.state.global_step + 1} ran out of memory; lower max_tokens_per_batch "
                 f"({self.args.max_tokens_per_batch:,} now) or max_prompt_tokens, and go on from the last checkpoint."
             ) from e
-
-# %% ../../nbs/08a_training_trainer.ipynb #2ab6a3e6
-def regrouped(batches: Sequence[dict[str, torch.Tensor | None]]) -> list[dict[str, torch.Tensor | None]]:
-    "The rows of micro-batches of one generation, put in order of their prompts and split as before."
-
-    def whole(name: str) -> torch.Tensor | None:
-        parts = [b[name] for b in batches]
-        return parts[0] if parts[0] is None or parts[0].ndim == 0 else torch.cat(parts)
-
-    merged = {name: whole(name) for name in batches[0]}
-    prompts = [tuple(p[m].tolist()) for p, m in zip(merged["prompt_ids"], merged["prompt_mask"].bool())]
-    rows = merged["row"].tolist()
-    order = sorted(range(len(rows)), key=lambda i: (len(prompts[i]), prompts[i], rows[i]))
-    return split_tensor_dict({k: v if v is None or v.ndim == 0 else v[order] for k, v in merged.items()}, len(batches))
-
-# %% ../../nbs/08a_training_trainer.ipynb #8f289261
-def why_apart(config: BumpConfig, model, split: bool = False) -> str | None:
-    "Why this run reads a prompt once for every rollout, as the end of a sentence; None where it reads it once for all."
-    if not config.share_prompts:
-        return "share_prompts is false"
-    return "the weights are split over processes" if split else why_not_packed(model)
 
 # %% ../../nbs/08a_training_trainer.ipynb #da5615c9
 def _some(users: Iterator[str], n: int = 3) -> str:
