@@ -103,16 +103,16 @@ def tokens(engine) -> dict:
     return result
 
 
-def rankings_of(people: list[tuple[str, str]], K: int, direction: str, seed: int = 0) -> list[Ranking]:
-    "One ranking a person: (profile, record) of the person, and K others; shuffled."
+def rankings_of(texts: list[tuple[str, str]], K: int, direction: str, seed: int = 0) -> list[Ranking]:
+    "One ranking a user: (profile, record) of the user, and K others; shuffled."
     out = []
-    for i, (profile, record) in enumerate(people):
+    for i, (profile, record) in enumerate(texts):
         rng = named_rng(seed, 0, str(i), direction)
-        others = [j if j < i else j + 1 for j in rng.choice(len(people) - 1, K, replace=False)]
+        others = [j if j < i else j + 1 for j in rng.choice(len(texts) - 1, K, replace=False)]
         order = rng.permutation(K + 1)
         candidates = [
             (record if direction == "forward" else profile),
-            *(people[j][direction == "forward"] for j in others),
+            *(texts[j][direction == "forward"] for j in others),
         ]
         out.append(
             Ranking(
@@ -125,11 +125,11 @@ def rankings_of(people: list[tuple[str, str]], K: int, direction: str, seed: int
     return out
 
 
-def world_people(n: int) -> list[tuple[str, str]]:
+def world_texts(n: int) -> list[tuple[str, str]]:
     return [(describe(p.traits), p.history[-1].text) for p in make_world(WorldConfig(n_users=n, seed=1000))]
 
 
-def movielens_people(folder: str, n: int) -> list[tuple[str, str]]:
+def movielens_texts(folder: str, n: int) -> list[tuple[str, str]]:
     "The newest visible records, up to 25 words, stand for the profile."
     from bump.intrinsic import raw_records
 
@@ -174,10 +174,10 @@ def speed(engine) -> dict:
 
 def agreement(engine, movielens: str | None) -> dict:
     "Letters and permutation on the same rankings of the same model."
-    sets = {"world": world_people(300)} | ({"MovieLens": movielens_people(movielens, 300)} if movielens else {})
+    sets = {"world": world_texts(300)} | ({"MovieLens": movielens_texts(movielens, 300)} if movielens else {})
     return {
-        f"{name}, {direction}, 1 + {K}": agree(engine, rankings_of(people, K, direction))
-        for name, people in sets.items()
+        f"{name}, {direction}, 1 + {K}": agree(engine, rankings_of(texts, K, direction))
+        for name, texts in sets.items()
         for direction in ("forward", "backward")
         for K in (1, 8)
     }
@@ -231,8 +231,8 @@ def peer(engine) -> dict:
         model_kwargs=dict(dtype="float32"),
         local_files_only=True,
     )
-    people = world_people(150)
-    rankings = rankings_of(people, 8, "forward") + rankings_of(people, 8, "backward")
+    texts = world_texts(150)
+    rankings = rankings_of(texts, 8, "forward") + rankings_of(texts, 8, "backward")
     pairs = [pair for r in rankings for pair in r.pairs()]
     rate = {
         "CrossEncoder.predict": len(pairs)

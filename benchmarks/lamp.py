@@ -50,7 +50,7 @@ from bump.world import WorldConfig, describe, make_world, named_traits, say
 HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
 WORLD = WorldConfig(n_users=900, seed=11)
-N_TRAIN = 600  # people; the other 300 are asked
+N_TRAIN = 600  # users; the other 300 are asked
 READ = AnswerSettings(max_prompt_tokens=512, max_new_tokens=32)
 WRITER = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=100)  # greedy
 GRPO = dict(  # of `bump quickstart`, and of recipes/embedded_real_logs.yaml
@@ -124,10 +124,10 @@ def tuned(task, data: Path, folder: Path, methods: str, texts: dict[str, str]) -
 
 
 def world_data(folder: Path) -> tuple[Path, dict[str, str]]:  # LaMP's files, and the truth
-    people = make_world(WORLD)
-    save_lamp_world(people[:N_TRAIN], folder / "data", "train")
-    save_lamp_world(people[N_TRAIN:], folder / "data", "dev")
-    return folder / "data", {p.user_id: describe(p.traits) for p in people}
+    users = make_world(WORLD)
+    save_lamp_world(users[:N_TRAIN], folder / "data", "train")
+    save_lamp_world(users[N_TRAIN:], folder / "data", "dev")
+    return folder / "data", {p.user_id: describe(p.traits) for p in users}
 
 
 def world_task(
@@ -202,11 +202,11 @@ def named(
 ) -> (
     dict
 ):  # task and writer → share of the 300 profiles that name the right style and the right rating, and things named of 6
-    people, out = {p.user_id: p.traits for p in make_world(WORLD)}, {}
+    users, out = {p.user_id: p.traits for p in make_world(WORLD)}, {}
     for name in LAMP:
         for kind in ("zero_shot", "bump", "bump_plus", "labelled"):
             said = [
-                (named_traits(p.profile, people[u]), people[u])
+                (named_traits(p.profile, users[u]), users[u])
                 for u, p in read_store(folder / name / f"{kind}.jsonl").items()
             ]
             counts = np.array([(t.style in x, t.bias in x, len(t.things() & set(x))) for x, t in said], float)
@@ -308,19 +308,19 @@ CLAUSES = {
 
 
 def true_clauses(folder: Path, name: str) -> dict[str, dict]:  # profile → what it earns, and what the task makes of it
-    people, (data, _), out = {p.user_id: p.traits for p in make_world(WORLD)}, world_data(folder), {}
+    users, (data, _), out = {p.user_id: p.traits for p in make_world(WORLD)}, world_data(folder), {}
     task, judge, questions = LAMP[name], make_judge("likelihood"), Questions(data, LAMP[name])
     backbone = make_engine(
-        tuned(task, data, folder / name / "backbone", TUNING, {u: describe(t) for u, t in people.items()})
+        tuned(task, data, folder / name / "backbone", TUNING, {u: describe(t) for u, t in users.items()})
     )
     held = {q.id: [q.records[-1]] for q in questions}
     earned, scored = {}, {}
     for label, left_out in CLAUSES.items():
         texts = {
             u: say(
-                () if "things" in left_out else [x for xs in people[u].tastes.values() for x in xs],
-                None if "style" in left_out else people[u].style,
-                None if "rating" in left_out else people[u].bias,
+                () if "things" in left_out else [x for xs in users[u].tastes.values() for x in xs],
+                None if "style" in left_out else users[u].style,
+                None if "rating" in left_out else users[u].bias,
             )
             for u in held
         }
@@ -359,7 +359,7 @@ def clauses(a) -> None:
 
 
 def folds(folder: Path, n: int = 2) -> list[Path]:
-    "Every person is asked about in one fold, and trained on in the others."
+    "Every user is asked about in one fold, and trained on in the others."
     rows, golds = (
         json.loads((REAL / "LaMP_7/dev_questions.json").read_text()),
         json.loads((REAL / "LaMP_7/dev_outputs.json").read_text())["golds"],

@@ -2,7 +2,7 @@
 
     python benchmarks/pools.py
 
-36 people of the world, 8 profiles each sampled from the embedded writer, the embedded likelihood as judge. The
+36 users of the world, 8 profiles each sampled from the embedded writer, the embedded likelihood as judge. The
 reference is each profile's reward
 averaged over 300 independent draws of its pool, half of them drawn per user and half in blocks. For each of 60
 further draws of either kind, the

@@ -14,10 +14,10 @@ from accelerate.utils import gather_object
 from bump.judges import LexicalJudge
 from bump.reward import BumpReward, RewardSettings
 from bump.world import WorldConfig, describe, make_world
-state, people = PartialState(), make_world(WorldConfig(n_users=10))
+state, users = PartialState(), make_world(WorldConfig(n_users=10))
 def profile(i, g): # of the g-th rollout: longer and longer, and once somebody else's
-    return describe(people[i - 1].traits) if g == 1 else (describe(people[i].traits) + " ") * (g + 1)
-rows = [(p.user_id, [p.history[-1].text], profile(i, g)) for i, p in enumerate(people) for g in range(3)]
+    return describe(users[i - 1].traits) if g == 1 else (describe(users[i].traits) + " ") * (g + 1)
+rows = [(p.user_id, [p.history[-1].text], profile(i, g)) for i, p in enumerate(users) for g in range(3)]
 share = len(rows) // state.num_processes # 15 rows a process on two: the sixth user's group is split
 mine, metrics = rows[state.process_index * share:(state.process_index + 1) * share], {}
 rewards = BumpReward(LexicalJudge(), RewardSettings(num_negatives=4, length_threshold=20, pools=sys.argv[2]))(

@@ -16,7 +16,8 @@ from ..prompts import encode, profile_prompt
 from ..reward import Batch, score_batch, total_reward
 from ..seeds import named_rng
 from .fit import Setup
-from .trainer import user_order
+from .packing import tokens_read
+from .trainer import user_order, why_apart
 
 # %% auto #0
 __all__ = ['N_ROLLOUTS', 'try_batch', 'memory_estimate', 'memory_there', 'Report', 'preflight']
@@ -49,15 +50,28 @@ def memory_estimate(s: Setup) -> float:  # bytes
     c, m = s.config, s.lm.model.config.get_text_config()
     weights = sum(p.numel() * p.element_size() for p in s.lm.model.parameters())
     trained = _lora_parameters(s) if c.use_peft else s.lm.model.num_parameters()
-    rows, width = c.per_device_train_batch_size, 2 if c.bf16 else 4
-    tokens = rows * (c.max_prompt_tokens + c.max_completion_length)
-    kept = 2 if c.gradient_checkpointing else 24  # hidden-sized tensors a layer that the backward pass needs
-    return (
-        weights
-        + 12 * trained
-        + tokens * m.hidden_size * m.num_hidden_layers * kept * width
-        + 4 * 3 * rows * c.max_completion_length * m.vocab_size
-    )
+    merged = weights if c.use_peft and not c.use_vllm else 0  # while sampling
+    a_token = m.hidden_size * m.num_hidden_layers * (2 if c.bf16 else 4)
+    kept = KEPT_CHECKPOINTED if c.gradient_checkpointing else KEPT
+    return weights + 12 * trained + max(merged + _cache(s), _tokens_of_a_batch(s) * a_token * kept)
+
+
+def _tokens_of_a_batch(s: Setup) -> int:
+    c, rows = s.config, s.config.per_device_train_batch_size
+    shared = why_apart(c, s.lm.model) is None
+    return sum(tokens_read(c.max_prompt_tokens, c.max_completion_length, n, shared) for n in _groups(rows, c.num_generations))
+
+
+def _groups(rows: int, size: int) -> list[int]:  # of so many rollouts
+    return [size] * (rows // size) + [rows % size] * (rows % size > 0)
+
+
+def _cache(s: Setup) -> float:  # bytes, of what all rollouts of a process have read
+    c, m = s.config, s.lm.model.config.get_text_config()
+    rows = c.per_device_train_batch_size * c.gradient_accumulation_steps
+    heads = m.num_key_value_heads * (getattr(m, "head_dim", None) or m.hidden_size // m.num_attention_heads)
+    width = next(s.lm.model.parameters()).element_size()
+    return 0 if c.use_vllm else rows * (c.max_prompt_tokens + c.max_completion_length) * 2 * heads * m.num_hidden_layers * width
 
 
 def _lora_parameters(s: Setup) -> int:
@@ -121,6 +135,10 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
     report.facts["prompts"] = (
         f"{min(lengths)} to {max(lengths)} tokens of at most {c.max_prompt_tokens}; context {s.lm.context:,}"
     )
+    why = why_apart(c, s.lm.model)
+    report.facts["reading"] = (
+        f"a prompt once for every rollout, because {why}" if why else "every prompt once for all of its rollouts"
+    )
     if short:
         report.warnings.append(
             f"{len(short)} of {len(rivals)} users of the first batch have fewer than "
@@ -134,7 +152,7 @@ def _look_at_memory(s: Setup, report: Report) -> None:
     report.facts["memory"] = f"roughly {need / 1e9:.1f} GB a process without the judge, {there / 1e9:.1f} GB free"
     if need > there:
         report.warnings.append(
-            "training may not fit into memory; lower per_device_train_batch_size, or use use_peft and "
+            "training may not fit into memory; lower max_tokens_per_batch, or use use_peft and "
             "gradient_checkpointing."
         )
 

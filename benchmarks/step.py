@@ -1,0 +1,147 @@
+"""What one training step costs when every prompt is read once, against TRL's own way: tokens, seconds, memory.
+
+python benchmarks/step.py [--quick] [--model FOLDER] [--shapes 320,48,4 1024,128,8]
+
+Each way runs in a process of its own, one after the other, on the same users with the same settings; the first step
+(warming up) is left out of the seconds. `--quick` is the embedded model alone, in about two minutes.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from bump.interactions import User
+from bump.training.packing import tokens_read
+from bump.world import WorldConfig, make_world
+
+HERE = Path(__file__).parent
+QWEN3_4B = 3.6e9  # parameters that multiply a token, without the table of embeddings
+
+
+def users_with_long_histories(n: int, max_prompt_tokens: int) -> list[User]:
+    "Users whose records fill the prompt."
+    made = make_world(WorldConfig(n_users=n))
+    return [User(u.user_id, u.history[:-1] * (1 + max_prompt_tokens // 100), u.history[-1:]) for u in made]
+
+
+def counted(model) -> Counter:
+    "Tokens that go through the model from now on, with and without a gradient."
+    import torch
+
+    counts: Counter = Counter()
+
+    def count(_, inputs):
+        counts["gradient" if torch.is_grad_enabled() else "generation"] += inputs[0].numel()
+
+    model.get_input_embeddings().register_forward_pre_hook(count)
+    return counts
+
+
+def one_way(model: str, shape: tuple[int, int, int], shared: bool, n_users: int, steps: int) -> dict:
+    "Train for a few steps in this process."
+    from bump.judges import make_judge
+    from bump.training.config import BumpConfig
+    from bump.training.fit import fit, prepare
+
+    prompt, profile, rollouts = shape
+    with tempfile.TemporaryDirectory() as out:
+        config = BumpConfig(
+            output_dir=out,
+            share_prompts=shared,
+            users_per_step=n_users,
+            num_negatives=n_users - 1,
+            num_generations=rollouts,
+            max_prompt_tokens=prompt,
+            max_completion_length=profile,
+            use_peft=model != "embedded",
+            max_steps=steps,
+            seed=0,
+            save_strategy="no",
+        )
+        users = users_with_long_histories(n_users, prompt)
+        setup = prepare(users, model, config, make_judge("bm25"))
+        tokens = counted(setup.lm.model)
+        fit(setup)
+        rows = [json.loads(line) for line in (Path(out) / "timings.jsonl").read_text().splitlines()]
+    rows = rows[1:] or rows
+    generation, whole = (float(np.mean([r[k] for r in rows])) for k in ("generation", "seconds"))
+    return dict(
+        tokens={k: n // steps for k, n in tokens.items()},
+        seconds=dict(step=round(whole, 2), generation=round(generation, 2)),
+        peak_gib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        rows_of_a_batch=config.per_device_train_batch_size,
+        dtype="bfloat16" if config.bf16 else "float32",
+    )
+
+
+def both_ways(model: str, shape: tuple[int, int, int], n_users: int, steps: int) -> dict:
+    "Each way in a child of this process."
+    result: dict = dict(model=Path(model).name, prompt=shape[0], profile=shape[1], rollouts=shape[2], users=n_users)
+    for way in ("trl", "shared"):
+        job = [*map(str, shape), str(int(way == "shared")), str(n_users), str(steps)]
+        out = subprocess.run([sys.executable, __file__, "--child", model, *job], capture_output=True, text=True)
+        if out.returncode:
+            raise SystemExit(out.stderr)
+        result[way] = json.loads(out.stdout.splitlines()[-1])
+    trl, ours = result["trl"], result["shared"]
+    result["ratio"] = dict(
+        seconds=round(trl["seconds"]["step"] / ours["seconds"]["step"], 2),
+        tokens=round(sum(trl["tokens"].values()) / sum(ours["tokens"].values()), 2),
+        memory=round(trl["peak_gib"] / ours["peak_gib"], 2),
+    )
+    return result
+
+
+def arithmetic(prompt: int, profile: int, rollouts: int) -> dict:
+    "Tokens of one user's step and what a model of the shape of Qwen3-4B multiplies for them; counted, not run."
+    ways = {}
+    for name, shared in (("trl", False), ("shared", True)):
+        gradient = tokens_read(prompt, profile, rollouts, shared)
+        generation = (prompt if shared else prompt * rollouts) + profile * rollouts
+        pflop = (6 * gradient + 2 * generation) * QWEN3_4B / 1e15
+        ways[name] = dict(gradient=gradient, generation=generation, pflop=round(pflop, 3))
+    total = {name: w["gradient"] + w["generation"] for name, w in ways.items()}
+    ratios = dict(tokens=total["trl"] / total["shared"], flop=ways["trl"]["pflop"] / ways["shared"]["pflop"])
+    rounded = {k: round(r, 2) for k, r in ratios.items()}
+    return dict(prompt=prompt, profile=profile, rollouts=rollouts, **ways, ratio=rounded)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--model", help="a causal model to measure beside the embedded one")
+    parser.add_argument("--shapes", nargs="+", default=["320,48,4", "1024,128,8"], help="prompt,profile,rollouts")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        model, p, c, g, shared, n_users, steps = args.child
+        print(json.dumps(one_way(model, (int(p), int(c), int(g)), shared == "1", int(n_users), int(steps))))
+        return
+    shapes = [tuple(map(int, s.split(","))) for s in args.shapes]
+    jobs = [("embedded", s, 4, 4) for s in shapes if s[0] + s[1] <= 2048]
+    jobs += [(args.model, s, 2, args.steps) for s in shapes] if args.model and not args.quick else []
+    results = []
+    for model, shape, n_users, steps in jobs:
+        results.append(both_ways(model, shape, n_users, steps))
+        print(json.dumps(results[-1]), flush=True)
+    counts = [arithmetic(*s) for s in ((320, 48, 4), (1024, 128, 8), (4096, 256, 8))]
+    for row in counts:
+        print("arithmetic", json.dumps(row))
+    if not args.quick:
+        facts = dict(cores=2, judge="bm25", runs=results, arithmetic=counts)
+        (HERE / "results/step.json").write_text(json.dumps(facts, indent=1) + "\n")
+    last = results[-1]
+    shape = f"{last['model']}, prompt {last['prompt']}, profile {last['profile']}, rollouts {last['rollouts']}"
+    print("ratio", " ".join(f"{k} {v}" for k, v in last["ratio"].items()), f"({shape})")
+
+
+if __name__ == "__main__":
+    main()
