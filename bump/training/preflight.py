@@ -20,7 +20,7 @@ from .packing import tokens_read
 from .trainer import user_order, why_apart
 
 # %% auto #0
-__all__ = ['N_ROLLOUTS', 'try_batch', 'memory_estimate', 'memory_there', 'Report', 'preflight']
+__all__ = ['N_ROLLOUTS', 'KEPT', 'KEPT_CHECKPOINTED', 'try_batch', 'memory_estimate', 'memory_there', 'Report', 'preflight']
 
 # %% ../../nbs/08d_training_preflight.ipynb #5f30c761
 N_ROLLOUTS = 2
@@ -45,6 +45,9 @@ def try_batch(s: Setup) -> tuple[Batch, dict[tuple[str, int], int]]:  # and the 
     return batch, tokens
 
 # %% ../../nbs/08d_training_preflight.ipynb #076dda75
+KEPT, KEPT_CHECKPOINTED = 24, 2  # hidden-sized tensors of a token in a layer that the backward pass needs
+
+
 def memory_estimate(s: Setup) -> float:  # bytes
     "Roughly what training takes in one process, without a judge in its own."
     c, m = s.config, s.lm.model.config.get_text_config()
@@ -57,21 +60,20 @@ def memory_estimate(s: Setup) -> float:  # bytes
 
 
 def _tokens_of_a_batch(s: Setup) -> int:
-    c, rows = s.config, s.config.per_device_train_batch_size
-    shared = why_apart(c, s.lm.model) is None
-    return sum(tokens_read(c.max_prompt_tokens, c.max_completion_length, n, shared) for n in _groups(rows, c.num_generations))
-
-
-def _groups(rows: int, size: int) -> list[int]:  # of so many rollouts
-    return [size] * (rows // size) + [rows % size] * (rows % size > 0)
+    c, shared = s.config, why_apart(s.config, s.lm.model) is None
+    groups, rest = divmod(c.per_device_train_batch_size, c.num_generations)
+    sizes = [c.num_generations] * groups + [rest] * (rest > 0)
+    return sum(tokens_read(c.max_prompt_tokens, c.max_completion_length, n, shared) for n in sizes)
 
 
 def _cache(s: Setup) -> float:  # bytes, of what all rollouts of a process have read
     c, m = s.config, s.lm.model.config.get_text_config()
+    if c.use_vllm:
+        return 0
     rows = c.per_device_train_batch_size * c.gradient_accumulation_steps
     heads = m.num_key_value_heads * (getattr(m, "head_dim", None) or m.hidden_size // m.num_attention_heads)
-    width = next(s.lm.model.parameters()).element_size()
-    return 0 if c.use_vllm else rows * (c.max_prompt_tokens + c.max_completion_length) * 2 * heads * m.num_hidden_layers * width
+    a_token = 2 * heads * m.num_hidden_layers * next(s.lm.model.parameters()).element_size()
+    return rows * (c.max_prompt_tokens + c.max_completion_length) * a_token
 
 
 def _lora_parameters(s: Setup) -> int:
