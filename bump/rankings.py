@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ class Ranking:
 
     def blind(self) -> Ranking:
         "The same question without what is right, for the judge."
-        return replace(self, positives=(), ignored=())
+        return Ranking(self.query, self.candidates, direction=self.direction)
 
     def mask(self) -> np.ndarray:
         "True at the positives, of shape (n,)."
@@ -52,15 +52,18 @@ class Judge(Protocol):
 # %% ../nbs/04a_rankings.ipynb #e4b5cc1c
 def judge_rankings(judge: Judge, rankings: Sequence[Ranking]) -> list[np.ndarray]:
     "Scores of `rankings`, each distinct question judged once, and equal candidates scored alike."
-    unique = list(dict.fromkeys(r.blind() for r in rankings))
+    asked = [r.blind() for r in rankings]
+    unique = list(dict.fromkeys(asked))
     scores = dict(zip(unique, judge(unique), strict=True))
     for r, s in scores.items():
         if np.shape(s) != (len(r.candidates),):
             raise ValueError(f"{judge.name} returned shape {np.shape(s)} for {len(r.candidates)} candidates")
-    return [_tied(r, np.asarray(scores[r.blind()], float)) for r in rankings]
+    return [_tied(r, np.asarray(scores[a], float)) for r, a in zip(rankings, asked)]
 
 
 def _tied(r: Ranking, scores: np.ndarray) -> np.ndarray:  # a judge of lists prefers one of two that are the same text
+    if len(set(r.candidates)) == len(r.candidates):
+        return scores
     for text in {c for c in r.candidates if r.candidates.count(c) > 1}:
         same = [i for i, c in enumerate(r.candidates) if c == text]
         if np.ptp(scores[same]) > 0:
