@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import (
+    AttentionInterface,
+    DynamicCache,
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -20,7 +23,7 @@ from transformers import (
 )
 
 # %% auto #0
-__all__ = ['merged_weights', 'warpers', 'draw', 'Rows', 'sample']
+__all__ = ['ATTENTION', 'merged_weights', 'warpers', 'draw', 'Prefix', 'attend', 'Rows', 'attention', 'sample', 'why_not_sampled']
 
 # %% ../../nbs/08g_training_sampling.ipynb #c85f354b
 @contextmanager
@@ -75,35 +78,110 @@ def draw(
     )[:, 0]
 
 # %% ../../nbs/08g_training_sampling.ipynb #e4e9733b
+@dataclass
+class Prefix:
+    "What was read of the distinct prompts, and which rows belong to which."
+
+    keys: list[torch.Tensor]  # of each layer, shape (prompts, key heads, columns, size of a head)
+    values: list[torch.Tensor]
+    mask: torch.Tensor  # shape (prompts, columns), 1 where there is no padding
+    of: torch.Tensor  # shape (rows,): the prompt of each row
+
+    def __post_init__(self):
+        same = self.of[:, None] == self.of[None, :]
+        self.slot = same.tril(-1).sum(1)  # shape (rows,): which of its prompt's rows it is
+        self.n_slots = int(self.slot.max()) + 1
+        self.bias = torch.where(self.mask.bool(), 0.0, -torch.inf)[self.of, None, None]  # shape (rows, 1, 1, columns)
+
+    def keep(self, alive: torch.Tensor) -> Prefix:  # shape (rows,), booleans
+        "The prefix of the rows that go on."
+        prompts, of = self.of[alive].unique(return_inverse=True)
+        if len(prompts) == len(self.mask):
+            return Prefix(self.keys, self.values, self.mask, of)
+        keys, values = ([x[prompts] for x in part] for part in (self.keys, self.values))
+        return Prefix(keys, values, self.mask[prompts], of)
+
+# %% ../../nbs/08g_training_sampling.ipynb #93015cd3
+def attend(module, query, key, value, attention_mask, scaling: float, prefix: Prefix, **_):
+    """Attention of one new token a row to its prompt and to what its row has written: an attention function of
+    transformers. `query` has the shape (rows, heads, 1, size), `key` and `value` (rows, key heads, written, size)."""
+    n_rows, n_key, _, size = key.shape
+    query = query.reshape(n_rows, n_key, -1, size)
+    at = prefix.of, prefix.slot
+    keys, values = prefix.keys[module.layer_idx], prefix.values[module.layer_idx]
+    n, per_key = len(keys), query.shape[2]
+
+    def together(rows: torch.Tensor) -> torch.Tensor:  # (rows, key heads, heads a key, x) → (prompts, key heads, …, x)
+        x = rows.new_zeros(n, prefix.n_slots, n_key, per_key, rows.shape[-1])
+        x[at] = rows
+        return x.transpose(1, 2).reshape(n, n_key, prefix.n_slots * per_key, -1)
+
+    def apart(x: torch.Tensor) -> torch.Tensor:  # and back
+        return x.view(n, n_key, prefix.n_slots, per_key, -1).transpose(1, 2)[at]
+
+    to_prompt = apart(together(query) @ keys.transpose(2, 3)).float() * scaling + prefix.bias
+    to_own = (query @ key.transpose(2, 3)).float() * scaling
+    weights = torch.cat([to_prompt, to_own], -1).softmax(-1).to(value.dtype)
+    seen, own = weights.split([keys.shape[2], key.shape[2]], -1)
+    out = apart(together(seen) @ values) + own @ value
+    return out.reshape(n_rows, 1, -1, size), None
+
+
+ATTENTION = "shared_prompts"
+AttentionInterface.register(ATTENTION, attend)
+
+# %% ../../nbs/08g_training_sampling.ipynb #188e940e
 class Rows:
-    "Rollouts in the making."
+    "Rollouts in the making: which they are, what they have so far, and what comes next."
 
     def __init__(self, model, prompts: Sequence[Sequence[int]], pad_id: int):
         distinct = {p: n for n, p in enumerate(dict.fromkeys(map(tuple, prompts)))}
         width, device = max(map(len, distinct)), next(model.parameters()).device
         ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in distinct], device=device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=device)
-        inputs = dict(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0))
-        out = model(**inputs, use_cache=True, logits_to_keep=1)
-        to = torch.tensor([distinct[tuple(p)] for p in prompts], device=device)
-        self.model, self.cache = model, out.past_key_values
-        self.cache.batch_select_indices(to)
-        self.ids, self.mask, self.logits = ids[to], mask[to], out.logits[to, -1]
+        of = torch.tensor([distinct[tuple(p)] for p in prompts], device=device)
+        keys, values, logits = _read(model, ids, mask)
+        self.model, self.prefix, self.own = model, Prefix(keys, values, mask, of), DynamicCache()
+        self.ids, self.place, self.logits = ids[of], mask.sum(-1, keepdim=True)[of], logits[of]
         self.which = torch.arange(len(prompts), device=device)
 
     def go_on(self, tokens: torch.Tensor) -> None:  # shape (rows,)
         "Read one more token of each row."
         self.ids = torch.cat([self.ids, tokens[:, None]], 1)
-        place = self.mask.sum(-1, keepdim=True)
-        self.mask = torch.cat([self.mask, torch.ones_like(tokens)[:, None]], 1)
-        inputs = dict(input_ids=tokens[:, None], attention_mask=self.mask, position_ids=place)
-        self.logits = self.model(**inputs, past_key_values=self.cache, use_cache=True).logits[:, -1]
+        inputs = dict(input_ids=tokens[:, None], position_ids=self.place, past_key_values=self.own, prefix=self.prefix)
+        with attention(self.model, ATTENTION):
+            self.logits = self.model(**inputs, use_cache=True).logits[:, -1]
+        self.place = self.place + 1
 
     def keep(self, alive: torch.Tensor) -> None:  # shape (rows,), booleans
         "Let the other rows go."
-        self.cache.batch_select_indices(alive.nonzero()[:, 0])
-        for part in ("ids", "mask", "logits", "which"):
+        self.prefix = self.prefix.keep(alive)
+        self.own.batch_select_indices(alive.nonzero()[:, 0])
+        for part in ("ids", "place", "logits", "which"):
             setattr(self, part, getattr(self, part)[alive])
+
+# %% ../../nbs/08g_training_sampling.ipynb #293301bc
+def _read(model, ids: torch.Tensor, mask: torch.Tensor, batch_tokens: int = 16384):
+    "Keys and values of left-padded prompts by layer, and the logits after each, shape (prompts, vocabulary)."
+    size, parts = max(1, batch_tokens // ids.shape[1]), []
+    for i, m in zip(ids.split(size), mask.split(size)):
+        inputs = dict(input_ids=i, attention_mask=m, position_ids=(m.cumsum(-1) - 1).clamp(min=0))
+        out = model(**inputs, use_cache=True, logits_to_keep=1)
+        parts.append(([(layer.keys, layer.values) for layer in out.past_key_values.layers], out.logits[:, -1]))
+    layers = list(zip(*(layers for layers, _ in parts)))
+    keys, values = ([torch.cat([part[k] for part in layer]) for layer in layers] for k in (0, 1))
+    return keys, values, torch.cat([logits for _, logits in parts])
+
+
+@contextmanager
+def attention(model, name: str) -> Iterator[None]:
+    "Within the context, the model attends by the attention function of this name."
+    config = model.config.get_text_config()
+    before, config._attn_implementation = config._attn_implementation, name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 # %% ../../nbs/08g_training_sampling.ipynb #ed4b5432
 @torch.no_grad()
@@ -137,7 +215,7 @@ def _written(model, prompts, rngs, longest, end_ids, pad_id, processors) -> list
         for i, token, on in zip(rows.which.tolist(), tokens.tolist(), alive.tolist()):
             if on:
                 out[i].append(token)
-        alive = alive & ~torch.isin(tokens, ends)
+        alive &= ~torch.isin(tokens, ends)
         if n + 1 == longest or not alive.any():
             break
         rows.go_on(tokens)
@@ -145,3 +223,24 @@ def _written(model, prompts, rngs, longest, end_ids, pad_id, processors) -> list
             rows.keep(alive)
             alive = alive[alive]
     return out
+
+# %% ../../nbs/08g_training_sampling.ipynb #2e9e1205
+@torch.no_grad()
+def why_not_sampled(model) -> str | None:
+    "Why rollouts of this causal model can't share a prompt, as the end of a sentence; None where they can."
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    prompts, training = [list(range(3, 12))] * 2 + [list(range(4, 9))] * 2, model.training
+    model.eval()
+    try:
+        rows = Rows(model, prompts, 0)
+        for n in (5, 9):
+            rows.go_on(torch.arange(n, n + 4, device=device))
+        whole = [torch.tensor([[*p, 5 + i, 9 + i]], device=device) for i, p in enumerate(prompts)]
+        apart = torch.cat([model(input_ids=ids).logits[:, -1] for ids in whole]).float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as e:
+        return f"the model does not go on from a prompt that it has read ({str(e).strip().splitlines()[0]})"
+    finally:
+        model.train(training)
+    far = (rows.logits.float() - apart).abs().max() / apart.abs().max()
+    allowed = 1e-3 if dtype == torch.float32 else 5e-2
+    return None if far < allowed else f"the model's next tokens would differ by {far:.1%}"

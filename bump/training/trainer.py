@@ -19,7 +19,7 @@ from ..neighbours import Likeness, compose, nearest
 from ..seeds import named_rng
 from .config import BumpConfig
 from .packing import pack, packed_inputs, why_not_packed
-from .sampling import sample, warpers
+from .sampling import sample, warpers, why_not_sampled
 
 # %% auto #0
 __all__ = ['user_order', 'UserSampler', 'OrderedTrainer', 'PackedTrainer', 'regrouped', 'why_apart', 'BumpTrainer']
@@ -168,7 +168,7 @@ def why_apart(config: BumpConfig, model, split: bool = False) -> str | None:
     "Why this run reads a prompt once for every rollout, as the end of a sentence; None where it reads it once for all."
     if not config.share_prompts:
         return "share_prompts is false"
-    return "the weights are split over processes" if split else why_not_packed(model)
+    return "the weights are split over processes" if split else why_not_packed(model) or why_not_sampled(model)
 
 # %% ../../nbs/08a_training_trainer.ipynb #54739f7b
 class BumpTrainer(PackedTrainer):
