@@ -1,34 +1,38 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP    := python -m pip --disable-pip-version-check -q
 
 # The notebooks and the modules that they export.
 SOURCES := $(shell find nbs bump -name '*.ipynb' -o -name '*.py' | grep -v checkpoints | sort)
 
-.PHONY: quickstart test lint test-vllm lab docs readme clean-check
+.PHONY: quickstart install test lint test-vllm lab docs readme clean-check
 
 VLLM := .venv-vllm
+# Two processes side by side, each with one thread.
+TWO  := OMP_NUM_THREADS=1
 
 # A stamp says which set is installed, so that nothing is installed twice.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: settings.ini setup.py requirements.lock | $(VENV)/bin/python
-	$(PIP) install -c requirements.lock -e .
+	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e .
 	@touch $@
 
 $(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/python
-	$(PIP) install -c requirements.lock -e ".[dev]"
+	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e ".[dev]"
 	$(BIN)/python -m ipykernel install --sys-prefix --name bump --display-name bump >/dev/null
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed ## install and watch BUMP train
 	$(BIN)/bump quickstart
 
+install: $(VENV)/.installed-dev $(VLLM)/.installed ## both environments; `make -j 2 install` fills them side by side
+
 test: $(VENV)/.installed-dev clean-check lint ## everything that has to pass
-	$(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/python -m pytest -q tests --ignore tests/with_vllm --durations 15
+	$(TWO) $(BIN)/nbdev_test --n_workers 2 --timing
+	$(TWO) $(BIN)/python -m pytest -q tests -n 2 --ignore tests/with_vllm --durations 15
 
 lint: $(VENV)/.installed-dev ## lines, types, and who imports whom
 	$(BIN)/ruff check nbs tests benchmarks setup.py
@@ -39,8 +43,8 @@ lint: $(VENV)/.installed-dev ## lines, types, and who imports whom
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
 $(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip --disable-pip-version-check -q install --no-deps -r requirements-vllm.lock
-	$(VLLM)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	$(VLLM)/bin/$(PIP) install --no-compile --no-deps -r requirements-vllm.lock
+	$(VLLM)/bin/$(PIP) install --no-compile --no-deps -e .
 	@touch $@
 
 test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in process and behind its server

@@ -22,6 +22,10 @@ from bump.training.packing import tokens_read
 from bump.world import WorldConfig, make_world
 
 HERE = Path(__file__).parent
+OTHERS = (  # for the estimate of memory: shape, users, steps, settings
+    ((320, 48, 4), 2, 2, dict(use_peft=False)),
+    ((1024, 64, 8), 2, 1, dict(use_peft=True, gradient_checkpointing=True)),
+)
 QWEN3_4B = 3.6e9  # parameters that multiply a token, without the table of embeddings
 
 
@@ -44,30 +48,30 @@ def counted(model) -> Counter:
     return counts
 
 
-def one_way(model: str, shape: tuple[int, int, int], shared: bool, n_users: int, steps: int) -> dict:
+def one_way(model: str, shape: tuple[int, int, int], n_users: int, steps: int, **settings) -> dict:
     "Train for a few steps in this process."
     from bump.judges import make_judge
     from bump.training.config import BumpConfig
     from bump.training.fit import fit, prepare
+    from bump.training.preflight import memory_estimate
 
     prompt, profile, rollouts = shape
     with tempfile.TemporaryDirectory() as out:
         config = BumpConfig(
             output_dir=out,
-            share_prompts=shared,
             users_per_step=n_users,
             num_negatives=n_users - 1,
             num_generations=rollouts,
             max_prompt_tokens=prompt,
             max_completion_length=profile,
-            use_peft=model != "embedded",
             max_steps=steps,
             seed=0,
             save_strategy="no",
+            **settings,
         )
         users = users_with_long_histories(n_users, prompt)
         setup = prepare(users, model, config, make_judge("bm25"))
-        tokens = counted(setup.lm.model)
+        tokens, estimate = counted(setup.lm.model), memory_estimate(setup)
         fit(setup)
         rows = [json.loads(line) for line in (Path(out) / "timings.jsonl").read_text().splitlines()]
     rows = rows[1:] or rows
@@ -76,20 +80,28 @@ def one_way(model: str, shape: tuple[int, int, int], shared: bool, n_users: int,
         tokens={k: n // steps for k, n in tokens.items()},
         seconds=dict(step=round(whole, 2), generation=round(generation, 2)),
         peak_gib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        estimate_gib=round(estimate / 2**30, 2),
         rows_of_a_batch=config.per_device_train_batch_size,
         dtype="bfloat16" if config.bf16 else "float32",
+        settings=settings,
     )
 
 
+def in_child(*job) -> dict:
+    "`one_way` in a process of its own: its arguments as JSON, the last of them the settings."
+    command = [sys.executable, str(HERE / "step.py"), "--child", json.dumps(job)]
+    out = subprocess.run(command, capture_output=True, text=True)
+    if out.returncode:
+        raise SystemExit(out.stderr)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
 def both_ways(model: str, shape: tuple[int, int, int], n_users: int, steps: int) -> dict:
-    "Each way in a child of this process."
+    "Each way in a process of its own."
     result: dict = dict(model=Path(model).name, prompt=shape[0], profile=shape[1], rollouts=shape[2], users=n_users)
     for way in ("trl", "shared"):
-        job = [*map(str, shape), str(int(way == "shared")), str(n_users), str(steps)]
-        out = subprocess.run([sys.executable, __file__, "--child", model, *job], capture_output=True, text=True)
-        if out.returncode:
-            raise SystemExit(out.stderr)
-        result[way] = json.loads(out.stdout.splitlines()[-1])
+        settings = dict(share_prompts=way == "shared", use_peft=model != "embedded")
+        result[way] = in_child(model, shape, n_users, steps, settings)
     trl, ours = result["trl"], result["shared"]
     result["ratio"] = dict(
         seconds=round(trl["seconds"]["step"] / ours["seconds"]["step"], 2),
@@ -119,11 +131,11 @@ def main():
     parser.add_argument("--model", help="a causal model to measure beside the embedded one")
     parser.add_argument("--shapes", nargs="+", default=["320,48,4", "1024,128,8"], help="prompt,profile,rollouts")
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        model, p, c, g, shared, n_users, steps = args.child
-        print(json.dumps(one_way(model, (int(p), int(c), int(g)), shared == "1", int(n_users), int(steps))))
+        *job, settings = json.loads(args.child)
+        print(json.dumps(one_way(*job, **settings)))
         return
     shapes = [tuple(map(int, s.split(","))) for s in args.shapes]
     jobs = [("embedded", s, 4, 4) for s in shapes if s[0] + s[1] <= 2048]
@@ -132,11 +144,14 @@ def main():
     for model, shape, n_users, steps in jobs:
         results.append(both_ways(model, shape, n_users, steps))
         print(json.dumps(results[-1]), flush=True)
+    more = [in_child(args.model, *job) for job in OTHERS] if args.model and not args.quick else []
+    for row in more:
+        print("memory", json.dumps(row), flush=True)
     counts = [arithmetic(*s) for s in ((320, 48, 4), (1024, 128, 8), (4096, 256, 8))]
     for row in counts:
         print("arithmetic", json.dumps(row))
     if not args.quick:
-        facts = dict(cores=2, judge="bm25", runs=results, arithmetic=counts)
+        facts = dict(cores=2, judge="bm25", runs=results, others=more, arithmetic=counts)
         (HERE / "results/step.json").write_text(json.dumps(facts, indent=1) + "\n")
     last = results[-1]
     shape = f"{last['model']}, prompt {last['prompt']}, profile {last['profile']}, rollouts {last['rollouts']}"

@@ -17,6 +17,7 @@ from typing import Any
 import bump
 from .errors import BumpError
 from .files import write_json
+from .gguf import WHEELS, gguf_folder
 
 # %% auto #0
 __all__ = ['EMBEDDED', 'HUB_FILES', 'ADAPTER_CONFIG', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision',
@@ -29,15 +30,19 @@ HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
 def model_folder(
-    name: str,  # a folder, a hub id, or "embedded"
+    name: str,  # a folder, a GGUF file, a hub id, "embedded" or "smollm2"
     revision: str | None = None,  # of a hub id: branch, tag or commit
 ) -> Path:
     "The folder that holds the model called `name`. Raises `BumpError` where there is none and no hub in reach."
     if name == "embedded":
         return EMBEDDED
+    if name in WHEELS:
+        return gguf_folder(WHEELS[name].path())
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if path.suffix == ".gguf":
+        return gguf_folder(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise BumpError(f"The model {name!r} is neither a folder here nor a hub id like Qwen/Qwen3-4B-Instruct-2507.")
     return _hub_snapshot(name, revision)
@@ -197,13 +202,14 @@ def record_base(
 ) -> None:
     """Let a saved adapter name its base by `name`, so that the folder can be moved to another machine.
 
-    Only a folder that the user named is written as an absolute path. The commit of a hub model is kept."""
+    Only a folder or file that the user named is written as an absolute path. The commit of a hub model is kept."""
     file = Path(folder) / ADAPTER_CONFIG
     config = json.loads(file.read_text())
     commit = _portable(config["base_model_name_or_path"])[1]
     config["revision"] = commit or config.get("revision")
     path = Path(name).expanduser()
-    config["base_model_name_or_path"] = str(path.absolute()) if name != "embedded" and path.is_dir() else name
+    named = name in ("embedded", *WHEELS) or not path.exists()
+    config["base_model_name_or_path"] = name if named else str(path.absolute())
     write_json(file, config)
 
 # %% ../nbs/03_models.ipynb #e4b15709

@@ -55,6 +55,7 @@ def normalize_text(text: str) -> str:
 
 # %% ../nbs/05a_neighbours.ipynb #129e138e
 def fingerprint(user: User) -> str:
+    "A hash of the visible history, equal for equal histories."
     return hashlib.blake2b("\n".join(normalize_text(i.text) for i in user.visible).encode(), digest_size=8).hexdigest()
 
 # %% ../nbs/05a_neighbours.ipynb #cb6437fc

@@ -82,6 +82,7 @@ class Roster:
 
     @classmethod
     def of(cls, users: Iterable[str]) -> Roster:
+        "The roster of these users, sorted."
         ids = tuple(sorted(users))
         return cls(ids, {u: n for n, u in enumerate(ids)})
 

@@ -189,7 +189,8 @@ class OrderTokens:
     later: list[int]  # of each identifier behind a separator
 
     @property
-    def total(self) -> int:  # tokens of a whole order
+    def total(self) -> int:
+        "How many tokens a whole order takes."
         return len(self.first) + (len(self.first) - 1) * len(self.separator)
 
 # %% ../../nbs/03b_engines_local.ipynb #173b397a
@@ -295,6 +296,7 @@ class LocalEngine:
     def generate(
         self, prompts: Sequence[Messages], max_new_tokens: int, rngs: Rngs = None, temperature: float = 1.0
     ) -> list[Completion | None]:
+        "A completion of each prompt, in batches of about equal length."
         ids = self._encode(prompts)
         out: dict[int, tuple[list[int], bool]] = {}
         for batch in self._batches([(len(p), max_new_tokens) for p in ids]):
@@ -319,6 +321,7 @@ class TransformersEngine(LocalEngine):
     "A causal model of transformers in this process: an `Engine`."
 
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
+        "Log-probabilities of the choices of each question, normalised over them."
         answers: list[np.ndarray] = [np.empty(0)] * len(questions)
         tokens = {c: single_tokens(self.tokenizer, c) for c in dict.fromkeys(c for _, c in questions)}
         for batch, inputs in self._prompt_batches(questions):
@@ -327,6 +330,7 @@ class TransformersEngine(LocalEngine):
         return answers
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:
+        "The greedy order of the identifiers of each question."
         answers: list[list[str] | None] = [None] * len(questions)
         for batch, inputs in self._prompt_batches(questions):
             orders, n = generate_orders(self.lm, inputs, [questions[i][1] for i in batch])
@@ -336,6 +340,7 @@ class TransformersEngine(LocalEngine):
         return answers
 
     def reply_log_probs(self, questions: Sequence[tuple[Messages, str]]) -> tuple[np.ndarray, np.ndarray]:
+        "Log-probability of each reply in nats, and its tokens."
         distinct = dict.fromkeys(r for _, r in questions)
         replies = {r: self.tokenizer(r, add_special_tokens=False)["input_ids"] for r in distinct}
         items = [(ids, replies[r]) for ids, (_, r) in zip(self._encode([m for m, _ in questions]), questions)]

@@ -29,6 +29,7 @@ class Stop(TrainerCallback):
         self.why, self.interrupted = None, False
 
     def on_step_end(self, args, state, control, **_):
+        "Stop behind a whole generation, once any process wants to."
         if state.global_step % args.generation_cycle or state.global_step >= state.max_steps:
             return
         self.why = next((why for why in from_all([self.why]) if why), None)
@@ -93,6 +94,7 @@ class Alarms(TrainerCallback):
         self.first_entropy: float | None = None  # of the first log line, however long ago
 
     def on_log(self, args, state, control, logs=None, **_):
+        "Raise for a gradient that is not finite, then look at every alarm."
         if "loss" not in (logs or {}):
             return
         if not np.isfinite(logs.get("grad_norm", 0.0)):

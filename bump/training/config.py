@@ -63,7 +63,8 @@ class UserFlags:
             )
 
     @property
-    def n_hidden(self) -> int:  # newest records that the policy doesn't see
+    def n_hidden(self) -> int:
+        "How many of the newest records the policy doesn't see."
         return self.positive_window if self.positives == "hardest_of_window" else self.hold_out
 
 # %% ../../nbs/08_training_config.ipynb #7e9117a4
@@ -143,14 +144,17 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
         check_saving(self)
 
     @property
-    def generation_cycle(self) -> int:  # optimizer steps that share one generation of profiles
+    def generation_cycle(self) -> int:
+        "Optimizer steps that share one generation of profiles."
         return max(1, self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps)
 
     @property
     def needs_encoder(self) -> bool:
+        "Whether pools or positives are chosen by likeness."
         return self.positives == "hardest_of_window" or self.negatives == "hard"
 
     def reward_settings(self) -> RewardSettings:
+        "The settings of the reward alone."
         return RewardSettings(**{name: getattr(self, name) for name in RewardSettings.__dataclass_fields__})
 
 # %% ../../nbs/08_training_config.ipynb #e137de49
@@ -314,9 +318,11 @@ class Setup:
 
     @property
     def chance(self) -> float:
+        "What a judge that guesses would give, before the length penalty."
         return chance_of(self.config)
 
-    def facts(self) -> dict:  # of the reward, for run.json
+    def facts(self) -> dict:
+        "What run.json says about the reward."
         return dict(
             judge=self.judge.name,
             chance=self.chance,
@@ -325,10 +331,12 @@ class Setup:
             ),
         )
 
-    def end_ids(self) -> set[int]:  # tokens that end a reply
+    def end_ids(self) -> set[int]:
+        "The token ids that end a reply."
         of_model = self.lm.model.generation_config.eos_token_id
         return {self.lm.tokenizer.eos_token_id, *(of_model if isinstance(of_model, list) else [of_model])} - {None}
 
     def reward(self) -> BumpReward:
+        "A fresh reward function for TRL's trainer."
         settings, longest = self.config.reward_settings(), self.config.max_completion_length
         return BumpReward(self.judge, settings, longest, self.known, self.end_ids())

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 # %% auto #0
-__all__ = ['Packed', 'pack', 'why_not_packed', 'packed_inputs', 'tokens_read']
+__all__ = ['TILE', 'Packed', 'pack', 'why_not_packed', 'packed_inputs', 'handing_over', 'small_tiles', 'tokens_read']
 
 # %% ../../nbs/08f_training_packing.ipynb #ad9f0a2a
 @dataclass
@@ -26,15 +27,21 @@ class Packed:
     row: torch.Tensor  # shape (completions,): in which row each completion stands
     start: torch.Tensor  # shape (completions,): where its head stands, the last token of the prompt
 
+    @property
+    def predicting(self) -> torch.Tensor:  # bool, shape (rows, columns)
+        "Where a token stands whose successor belongs to a completion."
+        return torch.nn.functional.pad(self.labels[:, 1:] != -100, (0, 1))
+
     def inputs(self) -> dict[str, torch.Tensor]:
         "What the model takes."
-        names = ("input_ids", "attention_mask", "position_ids", "labels")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("input_ids", "attention_mask", "position_ids")}
 
     def taken_apart(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        "Values of places, shape (rows, columns - 1), as those of completions in the shape of `mask`; 0 where it is 0."
-        place = (self.start[:, None] + torch.arange(mask.shape[1], device=mask.device)).clamp(max=values.shape[1] - 1)
-        return values[self.row[:, None], place] * mask
+        "Values of the predicting places, one after another, as those of completions in the shape of `mask`, else 0."
+        at = self.predicting
+        whole = values.new_zeros(at.shape).masked_scatter(at, values)
+        place = (self.start[:, None] + torch.arange(mask.shape[1], device=mask.device)).clamp(max=at.shape[1] - 1)
+        return whole[self.row[:, None], place] * mask
 
 # %% ../../nbs/08f_training_packing.ipynb #947be774
 @dataclass
@@ -111,16 +118,14 @@ def _why_differs(model) -> str | None:
     "Whether a toy batch comes out differently packed, and how."
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     prompts = (torch.arange(18, device=device).view(2, 9) % 7 + 2).repeat_interleave(2, 0)
-    replies = (torch.arange(20, device=device).view(4, 5) % 5 + 3)
+    replies = torch.arange(20, device=device).view(4, 5) % 5 + 3
     everything, training = torch.ones_like(prompts), model.training
     model.eval()
     try:
         with torch.inference_mode():
             whole = model(input_ids=torch.cat([prompts, replies], 1)).logits[:, 8:-1].float()
             packed = pack(prompts, everything, replies, torch.ones_like(replies))
-            inputs = packed_inputs(model, packed)
-            del inputs["labels"]
-            rows = model(**inputs).logits.float()
+            rows = model(**packed_inputs(model, packed)).logits.float()
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as e:
         return f"the model does not take them ({str(e).strip().splitlines()[0]})"
     finally:
@@ -138,6 +143,33 @@ def packed_inputs(model, packed: Packed) -> dict[str, torch.Tensor]:
         lowest = torch.finfo(model.dtype).min
         inputs["attention_mask"] = torch.where(inputs["attention_mask"], 0.0, lowest).to(model.dtype)
     return inputs
+
+# %% ../../nbs/08f_training_packing.ipynb #cd0c53e9
+@contextmanager
+def handing_over(model, at: torch.Tensor) -> Iterator[None]:  # bool, shape (rows, columns)
+    "Let the body of a causal model give the last hidden states of some places only, as one row."
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def chosen(_, __, output):
+        output.last_hidden_state = output.last_hidden_state[at][None]
+        return output
+
+    hook = model.base_model.register_forward_hook(chosen)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+# %% ../../nbs/08f_training_packing.ipynb #93ae7309
+TILE = 256  # tokens whose logits are in memory at once on a processor
+
+
+def small_tiles(device: str) -> None:
+    "Let TRL's log-probabilities take fewer tokens at once where its kernel for GPUs doesn't run."
+    from trl.kernels import chunked_logprob
+
+    if not device.startswith("cuda"):
+        chunked_logprob.TOKEN_CHUNK_SIZE = TILE
 
 # %% ../../nbs/08f_training_packing.ipynb #1d8512f9
 def tokens_read(prompt: int, profile: int, rollouts: int, shared: bool) -> int:

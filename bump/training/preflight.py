@@ -16,11 +16,11 @@ from ..prompts import encode, profile_prompt
 from ..reward import Batch, score_batch, total_reward
 from ..seeds import named_rng
 from .fit import Setup
-from .packing import tokens_read
+from .packing import TILE, tokens_read
 from .trainer import user_order, why_apart
 
 # %% auto #0
-__all__ = ['N_ROLLOUTS', 'KEPT', 'KEPT_CHECKPOINTED', 'try_batch', 'memory_estimate', 'memory_there', 'Report', 'preflight']
+__all__ = ['N_ROLLOUTS', 'KEPT', 'try_batch', 'memory_estimate', 'memory_there', 'memory_held', 'Report', 'preflight']
 
 # %% ../../nbs/08d_training_preflight.ipynb #5f30c761
 N_ROLLOUTS = 2
@@ -45,35 +45,48 @@ def try_batch(s: Setup) -> tuple[Batch, dict[tuple[str, int], int]]:  # and the 
     return batch, tokens
 
 # %% ../../nbs/08d_training_preflight.ipynb #076dda75
-KEPT, KEPT_CHECKPOINTED = 24, 2  # hidden-sized tensors of a token in a layer that the backward pass needs
+KEPT = {  # hidden-sized tensors that a token leaves behind in a layer for the backward pass, as measured below
+    (False, False): 25,  # all weights are trained
+    (True, False): 39,  # an adapter is
+    (False, True): 9,  # with gradient checkpointing
+    (True, True): 13,
+}
 
 
 def memory_estimate(s: Setup) -> float:  # bytes
-    "Roughly what training takes in one process, without a judge in its own."
-    c, m = s.config, s.lm.model.config.get_text_config()
+    "Roughly the most that training takes in one process, from what it holds now and what is still to come."
+    c = s.config
     weights = sum(p.numel() * p.element_size() for p in s.lm.model.parameters())
     trained = _lora_parameters(s) if c.use_peft else s.lm.model.num_parameters()
     merged = weights if c.use_peft and not c.use_vllm else 0  # while sampling
-    a_token = m.hidden_size * m.num_hidden_layers * (2 if c.bf16 else 4)
-    kept = KEPT_CHECKPOINTED if c.gradient_checkpointing else KEPT
-    return weights + 12 * trained + max(merged + _cache(s), _tokens_of_a_batch(s) * a_token * kept)
+    return memory_held(str(c.device)) + 12 * trained + max(merged + _cache(s), _activations(s))
 
 
-def _tokens_of_a_batch(s: Setup) -> int:
-    c, shared = s.config, why_apart(s.config, s.lm.model) is None
+def _activations(s: Setup) -> float:  # bytes, of one backward pass
+    c, m = s.config, s.lm.model.config.get_text_config()
     groups, rest = divmod(c.per_device_train_batch_size, c.num_generations)
     sizes = [c.num_generations] * groups + [rest] * (rest > 0)
-    return sum(tokens_read(c.max_prompt_tokens, c.max_completion_length, n, shared) for n in sizes)
+    shared = why_apart(c, s.lm.model) is None
+    tokens = sum(tokens_read(c.max_prompt_tokens, c.max_completion_length, n, shared) for n in sizes)
+    states = m.hidden_size * m.num_hidden_layers * KEPT[c.use_peft, c.gradient_checkpointing]
+    return tokens * states * (2 if c.bf16 else 4) + _logits(tokens, m.vocab_size, shared, str(c.device))
 
 
-def _cache(s: Setup) -> float:  # bytes, of what all rollouts of a process have read
+def _logits(tokens: int, vocabulary: int, shared: bool, device: str) -> float:  # bytes, see `small_tiles`
+    on_gpu = device.startswith("cuda")
+    at_once = min(tokens, TILE if shared and not on_gpu else 4096) * min(vocabulary, 32768)
+    return at_once * 4 * (1 if on_gpu else 6)
+
+# %% ../../nbs/08d_training_preflight.ipynb #b9613d1f
+def _cache(s: Setup) -> float:  # bytes, of what the rollouts of a process look back at
     c, m = s.config, s.lm.model.config.get_text_config()
     if c.use_vllm:
         return 0
     rows = c.per_device_train_batch_size * c.gradient_accumulation_steps
+    prompts = rows if why_apart(c, s.lm.model) else -(-rows // c.num_generations)
     heads = m.num_key_value_heads * (getattr(m, "head_dim", None) or m.hidden_size // m.num_attention_heads)
     a_token = 2 * heads * m.num_hidden_layers * next(s.lm.model.parameters()).element_size()
-    return rows * (c.max_prompt_tokens + c.max_completion_length) * a_token
+    return (prompts * c.max_prompt_tokens + rows * c.max_completion_length) * a_token
 
 
 def _lora_parameters(s: Setup) -> int:
@@ -89,6 +102,14 @@ def memory_there(device: str) -> float:  # bytes
     import torch
 
     return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
+
+
+def memory_held(device: str) -> float:  # bytes
+    "What this process has of a GPU, or of this machine: weights, libraries, a judge in the same process."
+    import psutil
+    import torch
+
+    return torch.cuda.memory_reserved(device) if device.startswith("cuda") else psutil.Process().memory_info().rss
 
 # %% ../../nbs/08d_training_preflight.ipynb #af34ca33
 @dataclass
@@ -150,12 +171,15 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
 
 # %% ../../nbs/08d_training_preflight.ipynb #b1856a47
 def _look_at_memory(s: Setup, report: Report) -> None:
-    need, there = memory_estimate(s), memory_there(str(s.config.device))
-    report.facts["memory"] = f"roughly {need / 1e9:.1f} GB a process without the judge, {there / 1e9:.1f} GB free"
-    if need > there:
+    device = str(s.config.device)
+    need, held, there = memory_estimate(s), memory_held(device), memory_there(device)
+    report.facts["memory"] = (
+        f"roughly {need / 1e9:.1f} GB a process, {held / 1e9:.1f} GB of it taken; {there / 1e9:.1f} GB free"
+    )
+    if need - held > there:
         report.warnings.append(
-            "training may not fit into memory; lower max_tokens_per_batch, or use use_peft and "
-            "gradient_checkpointing."
+            "training may not fit into memory; lower max_tokens_per_batch "
+            f"({s.config.max_tokens_per_batch:,} now), or use use_peft and gradient_checkpointing."
         )
 
 # %% ../../nbs/08d_training_preflight.ipynb #15c6687d

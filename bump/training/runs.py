@@ -35,6 +35,7 @@ class RunLog(TrainerCallback):
         self.seconds = seconds  # filled by the trainer
 
     def on_train_begin(self, args, state, control, **_):
+        "Drop what an interrupted run wrote behind its last checkpoint, and open the bar."
         from tqdm import tqdm
 
         if not state.is_world_process_zero:
@@ -44,6 +45,7 @@ class RunLog(TrainerCallback):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", disable=None)
 
     def on_log(self, args, state, control, logs=None, **_):
+        "Write a line of metrics and one of timings."
         if self.bar is None or "loss" not in (logs or {}):
             return  # the summary at the end
         seconds = logs.get("step_time", float("nan"))
@@ -61,6 +63,7 @@ class RunLog(TrainerCallback):
             )
 
     def on_step_end(self, args, state, control, **_):
+        "Move the bar, and keep samples now and then."
         if self.bar is None:
             return
         self.bar.update(1)
@@ -83,6 +86,7 @@ class RunLog(TrainerCallback):
             )
 
     def on_train_end(self, *_, **__):
+        "Close the bar."
         if self.bar is not None:
             self.bar.close()
 
@@ -97,6 +101,7 @@ class MarkCheckpoints(TrainerCallback):
         self.base = base
 
     def on_save(self, args, state, control, **_):
+        "Mark a checkpoint as whole, when every process has written its part."
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()

@@ -18,7 +18,7 @@ from ..interactions import User
 from ..neighbours import Likeness, compose, nearest
 from ..seeds import named_rng
 from .config import BumpConfig
-from .packing import pack, packed_inputs, why_not_packed
+from .packing import handing_over, pack, packed_inputs, small_tiles, why_not_packed
 from .sampling import sample, warpers, why_not_sampled
 
 # %% auto #0
@@ -104,6 +104,7 @@ class OrderedTrainer(GRPOTrainer):
         return {**output, "row": row}  # shuffled and split with the rest
 
     def compute_loss(self, model, inputs, *args, **kwargs):
+        "TRL's loss. Raises `BumpError` where it is not finite."
         row = inputs["row"]
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss if torch.is_tensor(loss) else loss[0]).all():
@@ -121,6 +122,8 @@ class PackedTrainer(OrderedTrainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.why_apart = why_apart(self.args, self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        if not self.why_apart:
+            small_tiles(str(self.args.device))
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **more
@@ -136,10 +139,12 @@ class PackedTrainer(OrderedTrainer):
 
     def _packed_log_probs(self, model, ids, mask, n_new):  # of a micro-batch: log-probabilities and entropies
         packed = pack(ids[:, :-n_new], mask[:, :-n_new], ids[:, -n_new:], mask[:, -n_new:])
-        with self.accelerator.autocast():
-            out = model(**packed_inputs(self.model, packed), fused_lm_head=True)
+        at, inputs = packed.predicting, packed_inputs(self.model, packed)
+        expected = packed.labels.roll(-1, 1)[at][None]
+        with self.accelerator.autocast(), handing_over(self.model, at):
+            out = model(**inputs, shift_labels=expected, fused_lm_head=True)
         read = [out.log_probs, out.log_probs if out.entropy is None else out.entropy]
-        return [packed.taken_apart(values, mask[:, -n_new:]) for values in read]
+        return [packed.taken_apart(values[0], mask[:, -n_new:]) for values in read]
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
@@ -191,6 +196,7 @@ class BumpTrainer(PackedTrainer):
             return sample(model, prompt_ids, rngs, self.max_completion_length, ends, pad_id, processors), None
 
     def training_step(self, *args, **kwargs):
+        "TRL's step. Raises `BumpError` where memory runs out."
         try:
             return super().training_step(*args, **kwargs)
         except RuntimeError as e:
