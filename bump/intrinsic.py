@@ -19,13 +19,13 @@ from .neighbours import Likeness, likeness
 from .pools import Pool, PoolSettings
 from .profiles import Profile
 from .rankings import Judge
-from .reward import Batch, Parts, judge_profiles, rollout_rankings
+from .reward import Batch, Parts, RewardSettings, judge_profiles, rollout_rankings, score_batch
 from .seeds import named_rng
 from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
 # %% auto #0
 __all__ = ['METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score', 'chance_levels',
-           'show_score']
+           'show_score', 'best_of']
 
 # %% ../nbs/10_intrinsic.ipynb #76e5ba05
 def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> None:
@@ -44,15 +44,20 @@ def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> No
             )
 
 # %% ../nbs/10_intrinsic.ipynb #48820b72
-def raw_records(user: User, n_words: int) -> str:
-    "The newest visible records, newest last, as many as fit into `n_words` words (at least one)."
+def raw_records(
+    user: User,
+    n_words: int,
+    rng: np.random.Generator | None = None,  # drawn with it from the whole visible history; None: the newest
+) -> str:
+    "Visible records, oldest first, as many as fit into `n_words` words (at least one)."
+    n = len(user.visible)
     kept, room = [], n_words
-    for i in reversed(user.visible):
-        room -= len(i.text.split())
+    for i in rng.permutation(n) if rng else reversed(range(n)):
+        room -= len(user.visible[i].text.split())
         if kept and room < 0:
             break
-        kept.append(i.text)
-    return "\n".join(reversed(kept))
+        kept.append(i)
+    return "\n".join(user.visible[i].text for i in sorted(kept))
 
 # %% ../nbs/10_intrinsic.ipynb #bc708460
 def stranger_of(user_id: str, ids: Sequence[str], taken: Collection[str], seed: int) -> str:
@@ -83,16 +88,22 @@ def score_arms(
     settings: PoolSettings = PoolSettings(),
     known: Likeness | None = None,  # of the users; hard pools need one with an encoder
 ) -> dict[str, dict[str, Parts]]:  # arm → user → both directions
-    "Score the profiles and the three controls. Raises `BumpError` where there are too few users for a pool."
+    "Score the profiles and the four controls. Raises `BumpError` where there are too few users for a pool."
     held_out = {u.user_id: [i.text for i in u.held_out] for u in users}
     batch = Batch(held_out, {u.user_id: [texts[u.user_id]] for u in users}, known)
     pools = batch.pools(list(batch.profiles), settings, step=0)
     ids = sorted(batch.profiles)
     competing = {u: {o for o, _ in pools[u].records + pools[u].profiles} for u in ids}
     stranger = {u: texts[stranger_of(u, ids, competing[u], settings.seed)] for u in ids}
-    raw = {u.user_id: raw_records(u, len(texts[u.user_id].split())) for u in users}
-    empty = dict.fromkeys(ids, "")
-    arms = dict(profiles=(texts, texts), stranger=(stranger, texts), raw_records=(raw, raw), empty=(empty, empty))
+    words = {u.user_id: len(texts[u.user_id].split()) for u in users}
+    drawn = {u: named_rng(settings.seed, 0, u, "random records") for u in ids}
+    arms = dict(
+        profiles=(texts, texts),
+        stranger=(stranger, texts),
+        raw_records=({u.user_id: raw_records(u, words[u.user_id]) for u in users},) * 2,
+        random_records=({u.user_id: raw_records(u, words[u.user_id], drawn[u.user_id]) for u in users},) * 2,
+        empty=(dict.fromkeys(ids, ""),) * 2,
+    )
     return {name: _score_arm(batch, own, shown, pools, judge) for name, (own, shown) in arms.items()}
 
 # %% ../nbs/10_intrinsic.ipynb #715db10f
@@ -211,3 +222,19 @@ def show_score(s: Score) -> None:
         f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; "
         f"users the judge failed on {s.judge_failed}"
     )
+
+# %% ../nbs/10_intrinsic.ipynb #60c25ffe
+def best_of(
+    users: Sequence[User],  # only `visible` is read
+    written: Mapping[str, Sequence[str]],  # user → several profiles
+    judge: Judge,
+    settings: PoolSettings = PoolSettings(),
+) -> dict[str, str]:  # user → the profile that the judge prefers, the first of equals
+    "Choose a profile for each user by the newest visible record. Raises `BumpError` for too few users."
+    newest = {u.user_id: [u.visible[-1].text] for u in users}
+    batch = Batch(newest, {u: list(written[u]) for u in newest}, likeness(users))
+    parts = score_batch(
+        batch, judge, RewardSettings(**{f: getattr(settings, f) for f in PoolSettings.__dataclass_fields__})
+    )
+    sums = {u: [parts[u, g].forward + parts[u, g].backward for g in range(len(written[u]))] for u in newest}
+    return {u: written[u][int(np.argmax(np.nan_to_num(s, nan=-1.0)))] for u, s in sums.items()}

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from .engines.base import Completion, Engine
 from .errors import BumpError, check_at_least, check_whole
 from .interactions import User
-from .prompts import PROMPT_VERSION, encode, profile_prompt
+from .prompts import OPEN, WriterPrompt, encode, joined, profile_prompt, prompt_version
 from .seeds import named_rng
 
 # %% auto #0
@@ -83,6 +83,7 @@ def write_profiles(
     batch_size: int = 32,
     temperature: float = 0.0,  # 0: greedy
     seed: int = 0,
+    prompt: WriterPrompt = OPEN,
 ) -> Iterator[Profile]:
     """Write a profile for each user, in batches; the order is that of the prompts' lengths.
 
@@ -98,29 +99,40 @@ def write_profiles(
             f"User {unseen.user_id!r} has no visible record to write a profile from; "
             "leave the user out, or hold out fewer records."
         )
-    return _write(users, writer, settings, batch_size)
+    return _write(users, writer, settings, batch_size, prompt)
 
 # %% ../nbs/09_profiles.ipynb #fd669dd6
-def _write(users: Sequence[User], writer: Engine, s: WriterSettings, batch_size: int) -> Iterator[Profile]:
-    prompts = [(*profile_prompt([i.text for i in u.visible], writer.tokenizer, s.max_prompt_tokens), u) for u in users]
-    prompts.sort(key=lambda p: len(encode(writer.tokenizer, p[0])))
+def _write(
+    users: Sequence[User], writer: Engine, s: WriterSettings, batch_size: int, prompt: WriterPrompt
+) -> Iterator[Profile]:
+    def asked(u: User):
+        return *profile_prompt([i.text for i in u.visible], writer.tokenizer, s.max_prompt_tokens, prompt), u
+
+    prompts = sorted(map(asked, users), key=lambda p: len(encode(writer.tokenizer, p[0])))
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         rngs = [named_rng(s.seed, 0, u.user_id, "profile") for _, _, u in batch] if s.temperature else None
         texts = writer.generate([m for m, _, _ in batch], s.max_new_tokens, rngs, s.temperature)
         for (_, n, user), c in zip(batch, texts):
             if c is not None:
-                yield _profile(user, n, c, writer, s)
+                yield _profile(user, n, _begun(c, prompt, writer), writer, s, prompt)
+
+
+def _begun(c: Completion, prompt: WriterPrompt, writer: Engine) -> Completion:  # with the first words of the reply
+    first = len(writer.tokenizer(prompt.begin, add_special_tokens=False)["input_ids"]) if prompt.begin else 0
+    return replace(c, text=joined(prompt.begin, c.text), tokens=first + c.tokens)
 
 # %% ../nbs/09_profiles.ipynb #49f0f01f
-def _profile(user: User, n_read: int, c: Completion, writer: Engine, settings: WriterSettings) -> Profile:
+def _profile(
+    user: User, n_read: int, c: Completion, writer: Engine, settings: WriterSettings, prompt: WriterPrompt
+) -> Profile:
     read, last = user.visible[-n_read:], len(user.visible)
     return Profile(
         user.user_id,
         c.text,
         writer.name,
         writer.revision,
-        PROMPT_VERSION,
+        prompt_version(prompt),
         last - n_read + 1,
         last,
         read[0].time,

@@ -27,6 +27,7 @@ from bump.pools import (
     forward_rankings,
 )
 from .privacy import copied_share
+from .prompts import begun, joined
 from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
@@ -239,15 +240,18 @@ def to_samples(
     end_ids: Collection[int] = (),  # tokens that end a reply; they are not counted
 ) -> list[Sample]:
     "What TRL hands to a reward function, row by row."
-    read = [_text(p) for p in prompts or [""] * len(completions)]
+    read = prompts or [""] * len(completions)
     rows = zip(user_id, held_out, completions, completion_ids, read)
     return [_sample(*row, max_completion_length, end_ids) for row in rows]
 
 
-def _sample(user: str, held_out, completion, ids, prompt: str, longest: int | None, end_ids: Collection[int]) -> Sample:
+def _sample(user: str, held_out, completion, ids, prompt, longest: int | None, end_ids: Collection[int]) -> Sample:
     ended = len(ids) > 0 and ids[-1] in end_ids
-    text, cut_off = _text(completion), not ended and len(ids) == longest
-    return Sample(user, list(held_out), text, len(ids) - ended, cut_off, copied_share(text, prompt))
+    begin, asked = (
+        ("", prompt) if isinstance(prompt, str) else (begun(prompt), [m for m in prompt if m["role"] == "user"])
+    )
+    text, cut_off = joined(begin, _text(completion)), not ended and len(ids) == longest
+    return Sample(user, list(held_out), text, len(ids) - ended, cut_off, copied_share(text, _text(asked)))
 
 # %% ../nbs/07_reward.ipynb #3cb450d6
 def _text(messages) -> str:  # TRL hands chats over as messages, of which the last one is wanted

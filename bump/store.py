@@ -17,7 +17,7 @@ from .errors import BumpError
 from .files import append_line, check_same, drop_cut_line, locked
 from .interactions import User
 from .profiles import Profile, WriterSettings, write_profiles
-from .prompts import PROMPT_VERSION
+from .prompts import OPEN, WriterPrompt, prompt_version
 
 # %% auto #0
 __all__ = ['read_store', 'write_store']
@@ -66,6 +66,7 @@ def write_store(
     batch_size: int = 32,
     temperature: float = 0.0,  # 0: greedy
     seed: int = 0,
+    prompt: WriterPrompt = OPEN,
 ) -> int:  # profiles written now
     """Write the profiles that `path` is still missing; interrupted at any moment, it continues where it stopped.
 
@@ -75,10 +76,10 @@ def write_store(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()  # where there is a file, it is the file that is locked, whatever its name
     with locked(path, is_file=True):
-        expected = dict(model_revision=writer.revision, prompt_version=PROMPT_VERSION, **asdict(settings))
+        expected = dict(model_revision=writer.revision, prompt_version=prompt_version(prompt), **asdict(settings))
         done = _finished(path, users, expected, hold_out)
         todo = [u for u in users if u.user_id not in done]
-        profiles = write_profiles(todo, writer, batch_size=batch_size, **asdict(settings))
+        profiles = write_profiles(todo, writer, batch_size=batch_size, prompt=prompt, **asdict(settings))
         bar = dict(total=len(users), initial=len(done), desc="profiles", disable=None)
         written = 0
         for p in tqdm(profiles, **bar):

@@ -7,8 +7,9 @@ import pytest
 
 QUICK = "bump bump.cli.main bump.cli.logs bump.cli.train bump.cli.profiles bump.cli.quickstart bump.cli.lamp".split()
 ALL = (
-    "interactions world prompts privacy models ndcg rankings encoders judges neighbours pools reward profiles store "
-    "intrinsic embedded training.fit lamp.training cli.main cli.logs cli.train cli.profiles cli.quickstart cli.lamp"
+    "interactions world prompts privacy gguf models ndcg rankings encoders judges neighbours pools reward profiles "
+    "store intrinsic embedded training.fit lamp.training cli.main cli.logs cli.train cli.profiles cli.own_logs "
+    "cli.quickstart cli.lamp"
 ).split()
 
 

@@ -15,6 +15,13 @@ from bump.prompts import PROMPT_VERSION, encode, next_record_messages, render, w
 ELSEWHERE = "/home/somebody/env/lib/python3.12/site-packages/bump/weights"
 
 
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory):
+    from bump.world import WorldConfig, make_world, save_world
+
+    return save_world(make_world(WorldConfig(n_users=8)), tmp_path_factory.mktemp("world"))
+
+
 @pytest.fixture
 def adapter(tmp_path):
     "A saved LoRA of the embedded model, as peft leaves it: its base is a path of this machine."
@@ -285,3 +292,20 @@ def test_a_reply_is_truncated_only_where_no_end_came(kind):
             (reply,) = engine_class(lm).generate([next_record_messages("rye")], 4)
             assert (reply.tokens, reply.truncated) == (tokens, truncated), (end, new)
             assert generate_ids(lm, [[5, 6]], 4) == [[say] * tokens]
+
+
+def test_smollm2_writes_trains_and_moves(small_world, tmp_path):
+    from bump.gguf import WHEELS
+    from bump.interactions import load_logs
+    from bump.judges import LexicalJudge
+    from bump.models import adapter_base, model_folder
+    from bump.training.config import BumpConfig
+    from bump.training.fit import train
+
+    tiny = dict(users_per_step=4, num_negatives=3, num_generations=2, max_prompt_tokens=160, max_completion_length=8)
+    config = BumpConfig(output_dir=str(tmp_path / "run"), prompts="tastes", use_peft=True, max_steps=1, **tiny)
+    run = train(load_logs(str(small_world)).users, "smollm2", config, LexicalJudge())
+    moved = run.rename(tmp_path / "moved")
+    assert base_of(moved) == "smollm2" and adapter_base(moved) == model_folder("smollm2")
+    file = shutil.copy(WHEELS["smollm2"].path(), tmp_path / "x.gguf")
+    assert model_folder(file) == model_folder("smollm2")  # the same file, wherever it lies

@@ -351,3 +351,40 @@ def test_accelerate_configs_parse():
 
     for file in sorted((ROOT / "recipes").rglob("accelerate_*.yaml")):
         assert load_config_from_file(str(file)).num_processes == 8
+
+
+def test_a_run_is_asked_as_it_was_told_and_remembers_it(small_log, tmp_path):
+    from bump.cli.profiles import profile_command
+    from bump.prompts import PRESETS, prompt_of, prompt_version
+    from bump.store import read_store
+
+    words = tmp_path / "words.yaml"
+    words.write_text('writer:\n  user: "{records}\\n\\nWho is it?"\n  begin: Somebody who\n')
+    run = small_run(small_log, tmp_path / "run", max_steps=1, prompts=str(words))
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert samples and all(s["profile"].startswith("Somebody who") for s in samples)
+    words.unlink()  # the run has its own copy
+    store = tmp_path / "profiles.jsonl"
+    profile_command(["--logs", str(small_log), "--model", str(run), "--output", str(store)])
+    written = read_store(store).values()
+    assert all(p.profile.startswith("Somebody who") for p in written)
+    assert {p.prompt_version for p in written} == {prompt_version(prompt_of(str(run)))}
+    assert prompt_of(str(run)) not in PRESETS.values()
+
+
+def test_the_trainer_reads_the_tokens_that_a_frozen_writer_reads(small_log, tmp_path):
+    from bump.interactions import load_logs
+    from bump.judges import LexicalJudge
+    from bump.prompts import PRESETS, encode, profile_prompt
+    from bump.training.alarms import Stop
+    from bump.training.config import BumpConfig
+    from bump.training.fit import _trainer, prepare
+
+    config = BumpConfig(output_dir=str(tmp_path / "run"), prompts="tastes", **TINY)
+    setup = prepare(load_logs(str(small_log)).users, "embedded", config, LexicalJudge())
+    trainer, user = _trainer(setup, Stop(), ()), setup.users[0]
+    texts, tokenizer = [i.text for i in user.visible], setup.lm.tokenizer
+    expected = encode(tokenizer, profile_prompt(texts, tokenizer, config.max_prompt_tokens, PRESETS["tastes"])[0])
+    row = next(r for r in trainer.train_dataset if r["user_id"] == user.user_id)
+    assert trainer._tokenize_prompts([row["prompt"]])[0] == [expected]
+    assert tokenizer.decode(expected).endswith("This person likes")

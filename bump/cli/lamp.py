@@ -318,6 +318,7 @@ def _profiles(flags: EvalFlags, questions) -> tuple[dict[str, str], str]:  # and
 def _write_profiles(
     flags: EvalFlags, questions, store: Path, ids: list[str], chunk: int = 5000
 ) -> None:  # users are read from disk in chunks
+    from bump.prompts import prompt_of
     from bump.store import write_store
 
     if store.exists():
@@ -336,6 +337,7 @@ def _write_profiles(
             max_prompt_tokens=flags.max_prompt_tokens,
             max_new_tokens=flags.max_new_tokens,
             batch_size=flags.batch_size,
+            prompt=prompt_of(flags.writer),
         )
     _check_written(flags, store, ids)
     del writer
@@ -366,12 +368,12 @@ def _free_memory() -> None:  # the backbone may need the same GPU
 # %% ../../nbs/14e_cli_lamp.ipynb #c9bddb41
 def _is_whole(flags: EvalFlags, store: Path, ids: list[str]) -> bool:  # by this very writer
     from bump.models import model_folder, weights_revision
-    from bump.prompts import PROMPT_VERSION
+    from bump.prompts import prompt_of, prompt_version
     from bump.store import read_store
 
     served = flags.writer.startswith(("http://", "https://"))
     same = dict(
-        prompt_version=PROMPT_VERSION,
+        prompt_version=prompt_version(prompt_of(flags.writer)),
         max_prompt_tokens=flags.max_prompt_tokens,
         max_new_tokens=flags.max_new_tokens,
         temperature=0.0,

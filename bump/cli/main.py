@@ -22,6 +22,7 @@ COMMANDS = {  # name → module, function, what it does
     "train": ("train", "train_command", "train a profile writer on a log"),
     "profile": ("profiles", "profile_command", "write profiles for the users of a log"),
     "score": ("profiles", "score_command", "score profiles on held-out records"),
+    "export": ("profiles", "export_command", "a model with its adapter merged in, as a plain folder"),
     "audit": ("logs", "audit_command", "what profiles leak: identifiers, copied text, other users' text"),
     "lamp": ("lamp", "lamp_command", "the LaMP benchmark: files, logs, opponents, evaluations, tables"),
     "embedded": ("quickstart", "embedded_command", "build the embedded model again"),

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .logs import LogFlags, choose_users
-from ..errors import BumpError, check_at_least, check_whole
+from ..errors import BumpError, check_at_least, check_choice, check_whole
 from ..files import read_facts
 from ..flags import flag, parse
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
+from ..prompts import PROMPT_FILE, load_prompt, prompt_of, save_prompt
 
 # %% auto #0
-__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ScoreFlags', 'score_command']
+__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ExportFlags', 'export_command', 'ScoreFlags', 'score_command']
 
 # %% ../../nbs/14c_cli_profiles.ipynb #75c77f33
 @dataclass
@@ -43,6 +44,10 @@ class ProfileFlags(LogFlags):
         None, "Token budget of the prompt; the oldest records are dropped first; default: the run's, else 1024."
     )
     max_new_tokens: int | None = flag(None, "Longest profile in tokens; default: the run's, else 256.")
+    prompts: str | None = flag(
+        None,
+        "How the writer is asked: open, tastes, expertise, conversation or a YAML file; default: the run's, else open.",
+    )
     temperature: float = flag(0.0, "Sampling temperature; 0 is greedy.")
     seed: int = flag(0, "Seed of the sampling, together with the user.")
     batch_size: int = flag(32, "Profiles written at once.")
@@ -52,6 +57,8 @@ class ProfileFlags(LogFlags):
         check_whole(1, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens)
         check_whole(1, batch_size=self.batch_size)
         check_at_least(0, temperature=self.temperature)
+        if self.prompts is not None:
+            load_prompt(self.prompts)
 
     def settled(self) -> ProfileFlags:
         "With the run's settings, or else ours, where no flag was given."
@@ -82,6 +89,7 @@ def profile_command(argv: list[str]) -> None:
     from bump.store import read_store, write_store
 
     more = dict(batch_size=flags.batch_size, temperature=flags.temperature, seed=flags.seed)
+    more["prompt"] = load_prompt(flags.prompts) if flags.prompts else prompt_of(flags.model)
     written = write_store(users, _load_writer(flags), flags.output, **settings, **more)
     done = read_store(flags.output).keys() & {u.user_id for u in users}
     if len(done) < len(users):
@@ -102,6 +110,38 @@ def _load_writer(flags: ProfileFlags):
     if writer.tokenizer is None and flags.tokenizer:
         writer.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
     return writer
+
+# %% ../../nbs/14c_cli_profiles.ipynb #67738029
+@dataclass
+class ExportFlags:
+    "What to export, and where to."
+
+    model: str | None = flag(
+        None, "A run folder, an adapter, a GGUF file, a model folder, a hub id, smollm2, embedded."
+    )
+    output: str | None = flag(None, "The folder to write; it must not be there yet.")
+    dtype: str = flag("float32", "Of the weights: float32, bfloat16 or float16.")
+
+    def __post_init__(self):
+        check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+
+# %% ../../nbs/14c_cli_profiles.ipynb #450bfa05
+def export_command(argv: list[str]) -> None:
+    "Write a model as a plain folder, its adapter merged in."
+    (flags,) = parse(argv, ExportFlags)
+    if not flags.model or not flags.output:
+        raise BumpError("What, and where to? Give --model and --output.")
+    out = Path(flags.output)
+    if out.exists():
+        raise BumpError(f"{out} is there already; choose another --output.")
+    from bump.models import load_model
+
+    lm, aside = load_model(flags.model, device="cpu", dtype=flags.dtype), out.with_name(out.name + ".aside")
+    lm.model.save_pretrained(aside)
+    lm.tokenizer.save_pretrained(aside)
+    save_prompt(prompt_of(flags.model), aside / PROMPT_FILE)
+    aside.rename(out)
+    print(f"{out}: {lm.model.num_parameters() / 1e6:,.1f} million parameters in {flags.dtype}")
 
 # %% ../../nbs/14c_cli_profiles.ipynb #e1734a3b
 @dataclass

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .logs import LogFlags
+from .own_logs import OwnLogs, quickstart_on_logs
 from ..errors import BumpError, check_whole
 from ..flags import flag, parse
 from ..interactions import load_logs
@@ -18,12 +20,15 @@ __all__ = ['QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'Embe
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #784c65ee
 @dataclass
-class QuickstartFlags:
-    "The size of the quick start, and where it is written."
+class QuickstartFlags(LogFlags):
+    "The size of the quick start, and where it is written; with --logs, on that log instead of a synthetic world."
 
     output_dir: str | None = flag(
         None, "Folder for world, run and profiles; default runs/quickstart, or the next free number."
     )
+    model: str = flag("smollm2", "With --logs: the writer to train.")
+    prompts: str = flag("tastes", "With --logs: how the writer is asked, see bump train.")
+    judge: str = flag("embed:minilm", "With --logs: the judge of the training; BM25 judges, too.")
     max_steps: int = flag(28, "GRPO steps.")
     n_users: int = flag(1500, "Users in the world; a fifth of them is kept for the comparison.")
     seed: int = flag(0, "Seed of the world and of training.")
@@ -40,9 +45,15 @@ def free_folder(base: str) -> Path:
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #10a805cf
 def quickstart(argv: list[str]) -> None:
-    "Make a world, train on it, and compare profiles before and after for users never trained on."
+    "Make a world or take a log, train on it, and compare profiles before and after for users never trained on."
     (flags,) = parse(argv, QuickstartFlags)
     started = time.monotonic()
+    if flags.logs:
+        folder = Path(flags.output_dir) if flags.output_dir else free_folder("runs/own_logs")
+        own = OwnLogs(flags.logs, flags.model, flags.prompts, flags.judge, flags.max_steps, flags.seed)
+        quickstart_on_logs(flags.read(hold_out=1), own, folder)
+        print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}")
+        return
     from bump.judges import make_judge
     from bump.training.fit import train
     from bump.training.runs import last_reward
@@ -154,7 +165,7 @@ def _table(users, old: _Side, new: _Side, judge: str):
 
     score = new.scores[0]
     title = f"{len(users)} users never trained on, judge {judge}, pools of 1 + 8, sampled profiles; mean [95% interval]"
-    names = dict(stranger="other user's", raw_records="raw_records", empty="empty")
+    names = dict(stranger="other user's", raw_records="newest records", random_records="random records", empty="empty")
     controls = {name: score.arms[arm] for arm, name in names.items()}
     sides = {"warm start": old.row(users), "trained": new.row(users)}
     return metric_table(title, {**sides, **controls, "chance": score.chance})

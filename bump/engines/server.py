@@ -30,9 +30,10 @@ from bump.engines.base import (
     sampling_settings,
 )
 from ..errors import BumpError
+from ..prompts import begun
 
 # %% auto #0
-__all__ = ['Request', 'Served', 'SILENT', 'NEUTRAL', 'RETRIES', 'TOO_MUCH', 'PASSING', 'checked_url', 'chosen_model',
+__all__ = ['Request', 'Served', 'SILENT', 'NEUTRAL', 'GOES_ON', 'RETRIES', 'TOO_MUCH', 'PASSING', 'checked_url', 'chosen_model',
            'ServerBase', 'counted', 'ServerEngine', 'read_text', 'read_reply', 'read_choice', 'read_order', 'run_async',
            'Trouble', 'ask_all']
 
@@ -69,12 +70,13 @@ def chosen_model(url: str, model: str, served: Served) -> str:
 async def _served_models(client) -> Served:
     return {m.id: m.owned_by for m in (await client.models.list()).data}
 
-# %% ../../nbs/03e_engines_server.ipynb #0e91a6d9
+# %% ../../nbs/03e_engines_server.ipynb #9bc63c52
 SILENT = dict(enable_thinking=False)  # for chat templates; those that don't know the word ignore it
 # Whatever the model's own settings are:
 NEUTRAL = dict(top_k=0, min_p=0.0, repetition_penalty=1.0, chat_template_kwargs=SILENT)
+GOES_ON = dict(continue_final_message=True, add_generation_prompt=False)  # vLLM's; OpenAI's own API has no such thing
 
-
+# %% ../../nbs/03e_engines_server.ipynb #0e91a6d9
 class ServerBase:
     "A server, the model that is asked there, and what it has read and written so far."
 
@@ -104,6 +106,7 @@ class ServerBase:
 
     def _chat(self, messages: Messages, read: Callable, only_vllm: dict | None = None, **settings) -> Request:
         extra = NEUTRAL | (only_vllm or {}) if self.is_vllm else {}
+        extra = extra | (GOES_ON if begun(messages) else {})
         body = dict(model=self.model, messages=messages, temperature=0, top_p=1, extra_body=extra) | settings
 
         async def request(client):

@@ -22,7 +22,7 @@ from ..judges import JudgeFlags
 from ..models import LoadedModel, default_device
 from ..ndcg import chance_reward
 from ..neighbours import Likeness
-from ..prompts import profile_prompt
+from ..prompts import OPEN, WriterPrompt, load_prompt, profile_prompt
 from ..rankings import Judge
 from ..reward import BumpReward, RewardSettings
 
@@ -75,6 +75,9 @@ class RunFlags:
     use_peft: bool = flag(False, "Train a LoRA adapter instead of all weights.")
     lora_r: int = flag(16, "Rank of the LoRA adapter.")
     lora_alpha: int = flag(32, "Alpha of the LoRA adapter.")
+    prompts: str = flag(
+        "open", "How the writer is asked: a preset (open, tastes, expertise, conversation) or a YAML file of prompts."
+    )
     share_prompts: bool = flag(
         True, "Read a prompt once for all of its rollouts, where the model allows it; false: TRL's own way."
     )
@@ -91,6 +94,7 @@ class RunFlags:
         check_whole(1, lora_r=self.lora_r, lora_alpha=self.lora_alpha, sample_steps=self.sample_steps)
         check_whole(1, max_tokens_per_batch=self.max_tokens_per_batch)
         check_choice("on_alarm", self.on_alarm, ("warn", "stop"))
+        load_prompt(self.prompts)
 
 # %% ../../nbs/08_training_config.ipynb #c02d0554
 @dataclass
@@ -249,13 +253,13 @@ def bf16_is_faster(size: int = 512, repeats: int = 5) -> bool:
     return seconds(torch.bfloat16) < 0.7 * seconds(torch.float32)
 
 # %% ../../nbs/08_training_config.ipynb #a34d9985
-def prompt_dataset(users: Sequence[User], tokenizer, max_prompt_tokens: int):
+def prompt_dataset(users: Sequence[User], tokenizer, max_prompt_tokens: int, prompt: WriterPrompt = OPEN):
     "A `datasets.Dataset` with `prompt` (chat messages), `user_id` and `held_out` (texts)."
     from datasets import Dataset
 
     rows = [
         dict(
-            prompt=profile_prompt([i.text for i in u.visible], tokenizer, max_prompt_tokens)[0],
+            prompt=profile_prompt([i.text for i in u.visible], tokenizer, max_prompt_tokens, prompt)[0],
             user_id=u.user_id,
             held_out=[i.text for i in u.held_out],
         )

@@ -17,7 +17,7 @@ from ..files import locked
 from ..interactions import User
 from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder, record_base
 from ..neighbours import hardest_positives, likeness
-from ..prompts import template_settings
+from ..prompts import load_prompt
 from ..rankings import Judge
 from ..reward import from_all
 from .alarms import Alarms, Stop
@@ -104,7 +104,7 @@ def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Bump
         s.lm.model.train(),
         reward,
         s.config,
-        prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens),
+        prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens, load_prompt(s.config.prompts)),
         processing_class=s.lm.tokenizer,
         peft_config=_lora(s.config),
         order=user_order(s.users, s.config, s.known),
@@ -129,8 +129,6 @@ def load_policy(model: str, config: BumpConfig) -> LoadedModel:
     )
     if config.learning_rate is None:
         config.learning_rate = default_learning_rate(lm.model.num_parameters(), config.use_peft)
-    if config.chat_template_kwargs is None:  # TRL renders the prompts itself
-        config.chat_template_kwargs = template_settings(lm.tokenizer) or None
     return lm
 
 # %% ../../nbs/08e_training_fit.ipynb #1dfdb262

@@ -12,7 +12,7 @@ import numpy as np
 from ..engines.local import TransformersEngine
 from ..errors import BumpError
 from ..pools import false_negatives
-from ..prompts import encode, profile_prompt
+from ..prompts import begun, encode, joined, load_prompt, profile_prompt
 from ..reward import Batch, score_batch, total_reward
 from ..seeds import named_rng
 from .fit import Setup
@@ -31,16 +31,16 @@ def try_batch(s: Setup) -> tuple[Batch, dict[tuple[str, int], int]]:  # and the 
     c, users = s.config, [s.users[i] for i in user_order(s.users, s.config, s.known)(0)[0]]
     engine = TransformersEngine(s.lm)
     prompts = [
-        profile_prompt([i.text for i in u.visible], s.lm.tokenizer, c.max_prompt_tokens)[0]
+        profile_prompt([i.text for i in u.visible], s.lm.tokenizer, c.max_prompt_tokens, load_prompt(c.prompts))[0]
         for u in users
         for _ in range(N_ROLLOUTS)
     ]
     rngs = [named_rng(c.seed, g, u.user_id, "preflight") for u in users for g in range(N_ROLLOUTS)]
-    written = iter(engine.generate(prompts, c.max_completion_length, rngs, c.temperature))
+    written, begin = iter(engine.generate(prompts, c.max_completion_length, rngs, c.temperature)), begun(prompts[0])
     batch, tokens = Batch({u.user_id: [i.text for i in u.held_out] for u in users}, likeness=s.known), {}
     for u in users:
         profiles = [next(written) for _ in range(N_ROLLOUTS)]
-        batch.profiles[u.user_id] = [p.text for p in profiles]
+        batch.profiles[u.user_id] = [joined(begin, p.text) for p in profiles]
         tokens.update({(u.user_id, g): p.tokens for g, p in enumerate(profiles)})
     return batch, tokens
 
@@ -61,7 +61,7 @@ def memory_estimate(s: Setup) -> float:  # bytes
     merged = weights if c.use_peft and not c.use_vllm else 0  # while sampling
     return memory_held(str(c.device)) + 12 * trained + max(merged + _cache(s), _activations(s))
 
-
+# %% ../../nbs/08d_training_preflight.ipynb #55baa438
 def _activations(s: Setup) -> float:  # bytes, of one backward pass
     c, m = s.config, s.lm.model.config.get_text_config()
     groups, rest = divmod(c.per_device_train_batch_size, c.num_generations)
@@ -151,7 +151,14 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
         f", encoder {c.encoder}" if c.needs_encoder else ""
     )
     lengths = [
-        len(encode(s.lm.tokenizer, profile_prompt([i.text for i in u.visible], s.lm.tokenizer, c.max_prompt_tokens)[0]))
+        len(
+            encode(
+                s.lm.tokenizer,
+                profile_prompt(
+                    [i.text for i in u.visible], s.lm.tokenizer, c.max_prompt_tokens, load_prompt(c.prompts)
+                )[0],
+            )
+        )
         for u in s.users
         if u.user_id in batch.profiles
     ]

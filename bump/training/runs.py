@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +18,13 @@ from transformers import TrainerCallback
 from ..errors import BumpError
 from ..files import JobFolder, append_line, check_same, keep_until, read_facts, write_json
 from ..models import record_base
-from ..prompts import PROMPT_VERSION
-from ..reward import BumpReward, RewardSettings
+from ..prompts import PROMPT_FILE, PROMPT_VERSION, load_prompt, prompt_version, save_prompt
+from ..reward import BumpReward, Parts, RewardSettings, Sample
 from .config import BumpConfig, Setup, data_fingerprint
 
 # %% auto #0
-__all__ = ['MARK', 'SAME', 'RunLog', 'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run', 'forget_after',
-           'versions', 'open_run_folder', 'last_reward']
+__all__ = ['MARK', 'SAME', 'RunLog', 'sampled', 'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run',
+           'forget_after', 'versions', 'open_run_folder', 'last_reward']
 
 # %% ../../nbs/08b_training_runs.ipynb #d7c9ce29
 class RunLog(TrainerCallback):
@@ -68,27 +68,21 @@ class RunLog(TrainerCallback):
             return
         self.bar.update(1)
         if state.global_step == 1 or state.global_step % args.sample_steps == 0:
-            self._sample(Path(args.output_dir, "samples.jsonl"), state.global_step)
-
-    def _sample(self, path: Path, step: int):
-        firsts = list({x.user_id: (x, p, r) for x, p, r in reversed(self.reward.last)}.values())
-        for x, p, r in firsts[:3]:
-            append_line(
-                path,
-                dict(
-                    step=step,
-                    user_id=x.user_id,
-                    profile=x.profile,
-                    tokens=x.n_tokens,
-                    reward=r if r == r else None,
-                    **asdict(p),
-                ),
-            )
+            for row in sampled(self.reward.last, state.global_step):
+                append_line(Path(args.output_dir, "samples.jsonl"), row)
 
     def on_train_end(self, *_, **__):
         "Close the bar."
         if self.bar is not None:
             self.bar.close()
+
+# %% ../../nbs/08b_training_runs.ipynb #261f7f67
+def sampled(scored: Sequence[tuple[Sample, Parts, float]], step: int, n: int = 3) -> Iterator[dict]:
+    "Lines for samples.jsonl: one rollout each of the first `n` users of a step."
+    firsts = list({x.user_id: (x, p, r) for x, p, r in reversed(scored)}.values())
+    for x, p, r in firsts[:n]:
+        about = dict(step=step, user_id=x.user_id, profile=x.profile, tokens=x.n_tokens, reward=r if r == r else None)
+        yield about | asdict(p)
 
 # %% ../../nbs/08b_training_runs.ipynb #7df72543
 MARK = "complete"  # the file that says so
@@ -198,6 +192,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         data_fingerprint=data_fingerprint(s.users),
         users=len(s.users),
         processes=s.config.world_size,
+        prompt_version=prompt_version(load_prompt(s.config.prompts)),
         **s.facts(),
     )
     if (folder / "run.json").exists():
@@ -206,6 +201,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
     write_json(folder / "bump_config.json", s.config.to_dict())
+    save_prompt(load_prompt(s.config.prompts), folder / PROMPT_FILE)
     write_json(folder / "run.json", facts | dict(versions=versions()))
 
 # %% ../../nbs/08b_training_runs.ipynb #d2ada8af

@@ -16,6 +16,7 @@ from trl.trainer.utils import split_tensor_dict
 from ..errors import BumpError
 from ..interactions import User
 from ..neighbours import Likeness, compose, nearest
+from ..prompts import encode
 from ..seeds import named_rng
 from .config import BumpConfig
 from .packing import handing_over, pack, packed_inputs, small_tiles, why_not_packed
@@ -88,6 +89,9 @@ class OrderedTrainer(GRPOTrainer):
             return self.state.global_step * self.args.gradient_accumulation_steps // (n_batches * repeats)
 
         return UserSampler(self.order, epoch, n_batches, self.num_generations, repeats)
+
+    def _tokenize_prompts(self, prompts):
+        return [encode(self.processing_class, p) for p in prompts], None, {}
 
     def _generate(self, prompts):
         started = time.perf_counter()
