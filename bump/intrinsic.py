@@ -24,7 +24,7 @@ from .seeds import named_rng
 from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
 # %% auto #0
-__all__ = ['METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score', 'chance_levels',
+__all__ = ['CONTROLS', 'METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score', 'chance_levels',
            'show_score', 'best_of']
 
 # %% ../nbs/10_intrinsic.ipynb #76e5ba05
@@ -81,30 +81,37 @@ def _positions(some: Collection[str], ids: Sequence[str]) -> list[int]:
     return sorted(i for i, u in found if i < len(ids) and ids[i] == u)
 
 # %% ../nbs/10_intrinsic.ipynb #659b8a80
+CONTROLS = ("stranger", "raw_records", "random_records", "empty")
+
+
 def score_arms(
     users: Sequence[User],
     texts: Mapping[str, str],  # user → profile
     judge: Judge,
     settings: PoolSettings = PoolSettings(),
     known: Likeness | None = None,  # of the users; hard pools need one with an encoder
+    controls: Collection[str] = CONTROLS,
 ) -> dict[str, dict[str, Parts]]:  # arm → user → both directions
-    "Score the profiles and the four controls. Raises `BumpError` where there are too few users for a pool."
+    "Score the profiles and the controls. Raises `BumpError` where there are too few users for a pool."
     held_out = {u.user_id: [i.text for i in u.held_out] for u in users}
     batch = Batch(held_out, {u.user_id: [texts[u.user_id]] for u in users}, known)
     pools = batch.pools(list(batch.profiles), settings, step=0)
-    ids = sorted(batch.profiles)
-    competing = {u: {o for o, _ in pools[u].records + pools[u].profiles} for u in ids}
-    stranger = {u: texts[stranger_of(u, ids, competing[u], settings.seed)] for u in ids}
-    words = {u.user_id: len(texts[u.user_id].split()) for u in users}
-    drawn = {u: named_rng(settings.seed, 0, u, "random records") for u in ids}
-    arms = dict(
-        profiles=(texts, texts),
-        stranger=(stranger, texts),
-        raw_records=({u.user_id: raw_records(u, words[u.user_id]) for u in users},) * 2,
-        random_records=({u.user_id: raw_records(u, words[u.user_id], drawn[u.user_id]) for u in users},) * 2,
-        empty=(dict.fromkeys(ids, ""),) * 2,
-    )
+    arms = {"profiles": (texts, texts)} | {c: _control(c, users, texts, pools, settings.seed) for c in controls}
     return {name: _score_arm(batch, own, shown, pools, judge) for name, (own, shown) in arms.items()}
+
+# %% ../nbs/10_intrinsic.ipynb #bb0460fa
+def _control(
+    name: str, users: Sequence[User], texts: Mapping[str, str], pools: Mapping[str, Pool], seed: int
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    ids = sorted(pools)
+    if name == "stranger":
+        competing = {u: {o for o, _ in pools[u].records + pools[u].profiles} for u in ids}
+        return {u: texts[stranger_of(u, ids, competing[u], seed)] for u in ids}, texts
+    if name == "empty":
+        return (dict.fromkeys(ids, ""),) * 2
+    drawn = {u: named_rng(seed, 0, u, "random records") if name == "random_records" else None for u in ids}
+    words = {u: len(texts[u].split()) for u in ids}
+    return ({u.user_id: raw_records(u, words[u.user_id], drawn[u.user_id]) for u in users},) * 2
 
 # %% ../nbs/10_intrinsic.ipynb #715db10f
 def _score_arm(
@@ -154,12 +161,13 @@ def score(
     judge: Judge,
     settings: PoolSettings = PoolSettings(),  # hard: against the profiles of the most similar visible histories
     encoder: str = "auto",  # of hard negatives: embed[:MODEL], bm25, or auto
+    controls: Collection[str] = CONTROLS,
 ) -> Score:
     "Score a profile set on held-out records. Raises `BumpError` for missing or peeking profiles and for too few users."
     check_profiles(users, profiles)
     by = choose_encoder(encoder) if settings.negatives == "hard" else None
     texts = {u.user_id: profiles[u.user_id].profile for u in users}
-    arms = score_arms(users, texts, judge, settings, likeness(users, by))
+    arms = score_arms(users, texts, judge, settings, likeness(users, by), controls)
     tokens = bootstrap_mean([profiles[u.user_id].tokens for u in users], settings.seed)
     return _summary(arms, judge.name, len(users[0].held_out), settings, f"hard by {by}" if by else "random", tokens)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ..flags import flag, parse
 from ..interactions import load_logs
 
 # %% auto #0
-__all__ = ['QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags', 'embedded_command']
+__all__ = ['CONTROLS', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags', 'embedded_command']
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #784c65ee
 @dataclass
@@ -71,7 +72,7 @@ def quickstart(argv: list[str]) -> None:
         f"{config.num_generations} profiles each, judge {config.judge}"
     )
     print(last_reward(train(logs.part("train"), "embedded", config, judges[0])))
-    after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed)
+    after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed, CONTROLS)
     _compare(unseen, traits, before, after, judges, config.length_threshold)
     print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
 
@@ -103,7 +104,10 @@ def quick_config(output_dir: Path, max_steps: int, seed: int):
     )
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c342a5ac
-def _write_and_score(users, model: str, store: Path, judges: list, seed: int):
+CONTROLS = dict(stranger="other user's", raw_records="newest records", random_records="random records")
+
+
+def _write_and_score(users, model: str, store: Path, judges: list, seed: int, controls: Sequence[str] = ()):
     from bump.engines.make import make_engine
     from bump.intrinsic import score
     from bump.store import read_store, write_store
@@ -120,7 +124,7 @@ def _write_and_score(users, model: str, store: Path, judges: list, seed: int):
         seed=seed,
     )
     profiles = read_store(store)
-    return profiles, [score(users, profiles, judge) for judge in judges]
+    return profiles, [score(users, profiles, judge, controls=controls) for judge in judges]
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c4d37637
 @dataclass
@@ -165,8 +169,7 @@ def _table(users, old: _Side, new: _Side, judge: str):
 
     score = new.scores[0]
     title = f"{len(users)} users never trained on, judge {judge}, pools of 1 + 8, sampled profiles; mean [95% interval]"
-    names = dict(stranger="other user's", raw_records="newest records", random_records="random records", empty="empty")
-    controls = {name: score.arms[arm] for arm, name in names.items()}
+    controls = {name: score.arms[arm] for arm, name in CONTROLS.items()}
     sides = {"warm start": old.row(users), "trained": new.row(users)}
     return metric_table(title, {**sides, **controls, "chance": score.chance})
 
