@@ -175,14 +175,16 @@ def _shuffled(
     ignored: Sequence[int] = (),
 ) -> Ranking:
     listed = order.tolist()
-    positives = tuple(place for place, i in enumerate(listed) if i < n_positives)
-    unjudged = tuple(place for place, i in enumerate(listed) if i in ignored)
+    positives = tuple(sorted(map(listed.index, range(n_positives))))
+    unjudged = tuple(sorted(map(listed.index, ignored)))
     return Ranking(query, tuple(candidates[i] for i in listed), positives, direction, unjudged)
 
 # %% ../nbs/06_pools.ipynb #06834b95
 def _ignored(
     pool: Pool, competitors: Iterable[tuple[str, object]], n_positives: int
 ) -> list[int]:  # numbers in the list of candidates
+    if not pool.ignored:
+        return []
     return [n for n, (user, _) in enumerate(competitors, n_positives) if user in pool.ignored]
 
 # %% ../nbs/06_pools.ipynb #e46b8419

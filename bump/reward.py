@@ -150,15 +150,16 @@ Asked = TypeVar("Asked")
 def judge_profiles(questions: Mapping[Asked, Sequence[Ranking]], judge: Judge) -> dict[Asked, Parts]:
     "Ask the judge once for the rankings of all profiles, and average the metrics of each profile."
     rankings = [r for rs in questions.values() for r in rs]
-    values = iter(measure(rankings, judge_rankings(judge, rankings)))
-    return {k: _to_parts(rs, np.array([next(values) for _ in rs])) for k, rs in questions.items()}
+    values = iter(measure(rankings, judge_rankings(judge, rankings)).tolist())
+    return {k: _to_parts(rs, [next(values) for _ in rs]) for k, rs in questions.items()}
 
 
-def _to_parts(rankings: Sequence[Ranking], values: np.ndarray) -> Parts:
-    forward = np.array([r.direction == "forward" for r in rankings])
-    (ndcg_f, hit_f, _), (ndcg_b, hit_b, _) = (values[d].mean(axis=0).tolist() for d in (forward, ~forward))
+def _to_parts(rankings: Sequence[Ranking], values: Sequence[Sequence[float]]) -> Parts:
+    parts = {d: [v for r, v in zip(rankings, values) if r.direction == d] for d in ("forward", "backward")}
+    (ndcg_f, hit_f, _), (ndcg_b, hit_b, _) = ([sum(x) / len(x) for x in zip(*v)] for v in parts.values())
+    tied = sum(v[2] for v in values) / len(values)
     first = {r.direction: len(r.ignored) for r in rankings}  # the same in all rankings of a direction
-    return Parts(ndcg_f, ndcg_b, hit_f, hit_b, float(values[:, 2].mean()), first["forward"], first["backward"])
+    return Parts(ndcg_f, ndcg_b, hit_f, hit_b, tied, first["forward"], first["backward"])
 
 # %% ../nbs/07_reward.ipynb #8a93960e
 Rollout = tuple[str, int]  # user, which of the G profiles
