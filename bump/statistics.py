@@ -59,12 +59,12 @@ def _cell(x) -> str:
     return f"{x:.3f}" if isinstance(x, float) else str(x)
 
 # %% ../nbs/20c_statistics.ipynb #420df6c2
-def plain_console():
-    "A rich console, at least 160 columns wide, with colours on a terminal only."
+def plain_console(width: int = 160):
+    "A rich console, at least `width` columns wide, with colours on a terminal only."
     from rich.console import Console
 
     return Console(
-        width=max(160, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty()
+        width=max(width, Console().width), highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty()
     )
 
 # %% ../nbs/20c_statistics.ipynb #33f05531

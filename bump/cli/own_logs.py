@@ -128,7 +128,7 @@ def _compare(users: Sequence[User], sides: dict[str, dict], judges: Sequence) ->
     from bump.intrinsic import score
     from bump.statistics import metric_table, plain_console
 
-    console, gains = plain_console(), []
+    console, gains = plain_console(180), []
     for judge in judges:
         scores = {name: score(users, profiles, judge) for name, profiles in sides.items()}
         controls = scores["trained"].arms

@@ -15,6 +15,7 @@ from bump.engines.vllm import VLLMEngine
 from bump.judges import LettersJudge, LikelihoodJudge, PermutationJudge, YesNoJudge
 from bump.models import EMBEDDED, load_model, load_tokenizer
 from bump.profiles import write_profiles
+from bump.prompts import PRESETS
 from bump.rankings import Ranking
 from bump.world import WorldConfig, describe, make_world, save_world, world_users
 
@@ -67,13 +68,14 @@ def test_counts_are_tokens_of_the_model(engines):
         assert new["prompts"] == 3 and new["prefill"] + new["cached"] > 100, name
 
 
-def test_profiles_are_the_same_on_all_engines(engines):
+@pytest.mark.parametrize("preset", ["open", "tastes"])  # the second begins the reply
+def test_profiles_are_the_same_on_all_engines(engines, preset):
     engines["server"].tokenizer = load_tokenizer(EMBEDDED)
     try:
         written = {
             name: {
                 p.user_id: (p.profile, p.tokens, p.truncated)
-                for p in write_profiles(world_users(PEOPLE), engine, 512, 48)
+                for p in write_profiles(world_users(PEOPLE), engine, 512, 48, prompt=PRESETS[preset])
             }
             for name, engine in engines.items()
         }
