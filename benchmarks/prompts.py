@@ -2,8 +2,8 @@
 
 python benchmarks/prompts.py --data FOLDER
 
-FOLDER holds the logs named below. Greedy profiles of 40 tokens by SmolLM2 from prompts of at most 256 tokens, judged by
-MiniLM and BM25 with pools of 1 + 8; validation users only, no training.
+FOLDER holds the logs named below. Greedy profiles by SmolLM2, judged by MiniLM and BM25 with pools of 1 + 8;
+validation users only, no training.
 """
 
 import argparse
@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 LOGS = {"movielens": "tastes", "papers/logs.jsonl": "expertise", "lamp/LaMP_7": "conversation"}  # and what suits them
 EXAMPLE = "- rye bread with seeds\n- a sourdough starter\nThis person likes baking bread.\n\n"
 
+SUBJECTS = "Name the main subjects in a few words."
+
 
 def variants(preset: WriterPrompt) -> dict[str, WriterPrompt]:
     "Prompts that differ from a preset, or from `open`, in one thing each."
@@ -35,6 +37,9 @@ def variants(preset: WriterPrompt) -> dict[str, WriterPrompt]:
         "list, question first, reply begun": first,
         "list, one example, question last, reply begun": replace(preset, user=EXAMPLE + preset.user),
         "list, question last, reply begun with 'This person'": replace(preset, begin="This person"),
+        "list, subjects asked for, reply begun": replace(
+            preset, user=f"{records}\n\n{SUBJECTS}", begin="Main subjects:"
+        ),
     }
 
 
@@ -42,13 +47,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--max_prompt_tokens", type=int, default=512)
+    parser.add_argument("--max_new_tokens", type=int, default=48)
     parser.add_argument("--users", type=int, default=60, help="validation users of a log, at most")
     args = parser.parse_args()
     writer, judges, rows = make_engine(args.model), [make_judge("embed:minilm"), make_judge("bm25")], []
     for log, preset in LOGS.items():
         users = load_logs(args.data / log).part("validation")[: args.users]
         for name, prompt in variants(PRESETS[preset]).items():
-            profiles = {p.user_id: p for p in write_profiles(users, writer, 256, 40, prompt=prompt)}
+            lengths = args.max_prompt_tokens, args.max_new_tokens
+            profiles = {p.user_id: p for p in write_profiles(users, writer, *lengths, prompt=prompt)}
             row = dict(log=log, prompt=name, users=len(users), example=profiles[users[0].user_id].profile)
             for judge in judges:
                 s = score(users, profiles, judge, controls=("raw_records",))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['DEFAULT_ENCODER', 'MINILM', 'load_encoder', 'encode_texts', 'choose_encoder', 'unit_rows']
+__all__ = ['DEFAULT_ENCODER', 'MINILM', 'load_encoder', 'encode_texts', 'load_bm25s', 'choose_encoder', 'unit_rows']
 
 # %% ../nbs/04b_encoders.ipynb #e3996c96
 DEFAULT_ENCODER = "BAAI/bge-small-en-v1.5"
@@ -57,11 +58,19 @@ def encode_texts(
         list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False
     )
 
+# %% ../nbs/04b_encoders.ipynb #98cfd399
+def load_bm25s():
+    "The package bm25s. It starts JAX where that is installed, which would take most of a GPU's memory at once."
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import bm25s
+
+    return bm25s
+
 # %% ../nbs/04b_encoders.ipynb #245b8ff5
 def _bm25_rows(texts: Sequence[str]):
-    import bm25s
     from scipy.sparse import csc_array
 
+    bm25s = load_bm25s()
     words = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
     index = bm25s.BM25()
     index.index([w or [""] for w in words], show_progress=False)

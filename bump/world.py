@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from .interactions import Interaction, User, split_history
 
 # %% auto #0
 __all__ = ['TOPICS', 'STYLES', 'BIASES', 'ACTIONS', 'Topics', 'Traits', 'WorldUser', 'say', 'describe', 'WorldConfig',
-           'draw_traits', 'draw_record', 'make_world', 'world_users', 'save_world', 'named_things', 'named_traits']
+           'draw_traits', 'draw_record', 'make_world', 'world_users', 'save_world', 'named_things', 'named_traits',
+           'world_share']
 
 # %% ../nbs/01_world.ipynb #3f343976
 TOPICS = {
@@ -218,3 +220,15 @@ def named_traits(
 
 def _said(text: str) -> set[str]:
     return {w.strip(".,:;!?()[]\"'").lower() for w in text.split()}
+
+# %% ../nbs/01_world.ipynb #bfa10a90
+def world_share(users: Sequence[User], n_users: int = 20, n_records: int = 20) -> float:  # between 0 and 1
+    "The share of the words in the visible records of some users that are words of the world."
+    spoken = [*(w for things in TOPICS.values() for w in things), *(s for s, _ in STYLES.values()), *ACTIONS]
+    known = set(_words(" ".join(spoken)))
+    said = [w for u in users[:n_users] for r in u.visible[:n_records] for w in _words(r.text)]
+    return sum(w in known for w in said) / max(1, len(said))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())

@@ -122,6 +122,19 @@ def test_wrong_numbers_are_one_sentence(here, small_log, store, tmp_path, comman
     assert flag.strip("-") in said and not list(tmp_path.iterdir())
 
 
+def test_a_judge_is_asked_in_the_words_of_a_file(here, tmp_path):
+    log, store, words = (tmp_path / name for name in ("log.jsonl", "profiles.jsonl", "words.yaml"))
+    rows = [dict(user_id=u, text=f"{u} likes {x}", time=t) for u in "abcd" for t, x in enumerate(("rye", "comets"))]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here("profile", "--logs", log, "--hold_out", 1, "--max_new_tokens", 8, "--output", store)
+    score = ["score", "--logs", log, "--profiles", store, "--num_negatives", 2, "--judge", "yesno"]
+    words.write_text('judge: {yesno_user: "{record} by {profile}?"}')
+    assert here(*score).stdout != here(*score, "--judge_prompts", words).stdout
+    words.write_text('judge: {yesno_user: "by {profile}?"}')
+    said = one_sentence(here(*score, "--judge_prompts", words, code=2).stderr)
+    assert "words.yaml" in said and "needs {profile}, {record} in 'yesno_user'; it has {profile}" in said
+
+
 def running(flags, store, wanted: int) -> subprocess.Popen:
     "A process of `bump profile` that has written `wanted` profiles."
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

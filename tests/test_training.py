@@ -355,12 +355,15 @@ def test_accelerate_configs_parse():
 
 def test_a_run_is_asked_as_it_was_told_and_remembers_it(small_log, tmp_path):
     from bump.cli.profiles import profile_command
-    from bump.prompts import PRESETS, prompt_of, prompt_version
+    from bump.prompts import PRESETS, PROMPT_FILE, load_judge_prompt, prompt_of, prompt_version
     from bump.store import read_store
 
     words = tmp_path / "words.yaml"
-    words.write_text('writer:\n  user: "{records}\\n\\nWho is it?"\n  begin: Somebody who\n')
-    run = small_run(small_log, tmp_path / "run", max_steps=1, prompts=str(words))
+    words.write_text(
+        'writer:\n  user: "{records}\\n\\nWho is it?"\n  begin: Somebody who\njudge:\n  yesno_system: Who?\n'
+    )
+    run = small_run(small_log, tmp_path / "run", max_steps=1, prompts=str(words), judge_prompts=str(words))
+    assert load_judge_prompt(str(run / PROMPT_FILE)).yesno_system == "Who?"
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     assert samples and all(s["profile"].startswith("Somebody who") for s in samples)
     words.unlink()  # the run has its own copy

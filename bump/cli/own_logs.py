@@ -28,11 +28,14 @@ class OwnLogs:
     judge: str
     max_steps: int
     seed: int
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     users_per_step: int = 9
-    num_generations: int = 4  # profiles of a user in training, and of which the best of several is the best
-    max_prompt_tokens: int = 256
+    num_generations: int = 8  # profiles of a user in a training step
+    n_drafts: int = 4  # profiles of a user of which the best of several is the best
+    max_prompt_tokens: int = 384
     max_new_tokens: int = 40
+    length_threshold: int = 33  # tokens up to which a profile is not penalised, and how much it is at twice as many
+    length_slope: float = 0.5
     n_scored: int = 100  # users never trained on whose profiles are compared, at most
 
     def cost(self) -> str:
@@ -49,16 +52,17 @@ def own_config(own: OwnLogs, folder: Path):
     "The settings of the training in `folder`, which goes on where it was interrupted."
     from bump.training.config import BumpConfig
 
-    same = ("judge", "prompts", "learning_rate", "users_per_step", "num_generations", "max_prompt_tokens", "max_steps")
+    facts = asdict(own)
+    for not_of_training in ("logs", "model", "n_scored", "n_drafts", "max_new_tokens"):
+        facts.pop(not_of_training)
     return BumpConfig(
         output_dir=str(folder),
         resume_from_checkpoint="true" if (folder / "run.json").exists() else None,
         use_peft=own.model != "embedded",
         max_completion_length=own.max_new_tokens,
-        length_threshold=own.max_new_tokens,
+        lr_scheduler_type="constant",
         save_steps=5,
-        seed=own.seed,
-        **{name: getattr(own, name) for name in same},
+        **facts,
     )
 
 # %% ../../nbs/14f_cli_own_logs.ipynb #3f190173
@@ -111,7 +115,7 @@ def _written(users: Sequence[User], model: str, store: Path, own: OwnLogs, seed:
 
 # %% ../../nbs/14f_cli_own_logs.ipynb #f9acf0b2
 def _drafts(users: Sequence[User], own: OwnLogs, folder: Path) -> list[dict]:
-    seeds = range(own.seed, own.seed + own.num_generations)
+    seeds = range(own.seed, own.seed + own.n_drafts)
     return [_written(users, own.model, folder / f"zero_shot-{seed}.jsonl", own, seed) for seed in seeds]
 
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .logs import LogFlags, choose_users
+from .logs import LogFlags, choose_users, say_what_embedded_is
 from ..errors import BumpError, check_at_least, check_choice, check_whole
 from ..files import read_facts
 from ..flags import flag, parse
@@ -46,7 +46,7 @@ class ProfileFlags(LogFlags):
     max_new_tokens: int | None = flag(None, "Longest profile in tokens; default: the run's, else 256.")
     prompts: str | None = flag(
         None,
-        "How the writer is asked: open, tastes, expertise, conversation or a YAML file; default: the run's, else open.",
+        "How the writer is asked: a preset, see bump train, or a YAML file; default: the run's, else open.",
     )
     temperature: float = flag(0.0, "Sampling temperature; 0 is greedy.")
     seed: int = flag(0, "Seed of the sampling, together with the user.")
@@ -85,6 +85,7 @@ def profile_command(argv: list[str]) -> None:
     flags = flags.settled()
     settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
     users = choose_users(flags.read(flags.hold_out), flags.users)
+    say_what_embedded_is(flags.model, users)
     print("writing with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     from bump.store import read_store, write_store
 

@@ -28,9 +28,9 @@ class QuickstartFlags(LogFlags):
         None, "Folder for world, run and profiles; default runs/quickstart, or the next free number."
     )
     model: str = flag("smollm2", "With --logs: the writer to train.")
-    prompts: str = flag("tastes", "With --logs: how the writer is asked, see bump train.")
+    prompts: str = flag("subjects", "With --logs: how the writer is asked, see bump train.")
     judge: str = flag("embed:minilm", "With --logs: the judge of the training; BM25 judges, too.")
-    max_steps: int = flag(28, "GRPO steps.")
+    max_steps: int | None = flag(None, "GRPO steps; default 28, with --logs 40.")
     n_users: int = flag(1500, "Users in the world; a fifth of them is kept for the comparison.")
     seed: int = flag(0, "Seed of the world and of training.")
 
@@ -51,7 +51,7 @@ def quickstart(argv: list[str]) -> None:
     started = time.monotonic()
     if flags.logs:
         folder = Path(flags.output_dir) if flags.output_dir else free_folder("runs/own_logs")
-        own = OwnLogs(flags.logs, flags.model, flags.prompts, flags.judge, flags.max_steps, flags.seed)
+        own = OwnLogs(flags.logs, flags.model, flags.prompts, flags.judge, flags.max_steps or 40, flags.seed)
         quickstart_on_logs(flags.read(hold_out=1), own, folder)
         print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}")
         return
@@ -66,7 +66,7 @@ def quickstart(argv: list[str]) -> None:
     unseen, judges = logs.part("validation") + logs.part("test"), [make_judge("likelihood"), make_judge("bm25")]
     print(f"a synthetic world of {logs.summary()}; {len(unseen)} of them are never trained on")
     before = _write_and_score(unseen, "embedded", folder / "before.jsonl", judges, flags.seed)
-    config = quick_config(folder / "run", flags.max_steps, flags.seed)
+    config = quick_config(folder / "run", flags.max_steps or 28, flags.seed)
     print(
         f"training on {len(logs.part('train')):,} users, {config.users_per_step} a step, "
         f"{config.num_generations} profiles each, judge {config.judge}"

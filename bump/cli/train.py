@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .logs import LogFlags, choose_users
+from .logs import LogFlags, choose_users, say_what_embedded_is
 from ..errors import BumpError
 from ..flags import flag, parse
 
@@ -40,6 +40,7 @@ def train_command(argv: list[str]) -> None:
     users = choose_users(logs, flags.users)
     if config.process_index == 0:
         print(logs.summary() + f"; training on {len(users):,} ({flags.users})")
+        say_what_embedded_is(flags.model, users)
     setup = prepare(users, flags.model, config)
     if not resuming:
         report = preflight(setup)

@@ -22,7 +22,7 @@ from ..judges import JudgeFlags
 from ..models import LoadedModel, default_device
 from ..ndcg import chance_reward
 from ..neighbours import Likeness
-from ..prompts import OPEN, WriterPrompt, load_prompt, profile_prompt
+from ..prompts import OPEN, WriterPrompt, load_judge_prompt, load_prompt, profile_prompt
 from ..rankings import Judge
 from ..reward import BumpReward, RewardSettings
 
@@ -76,7 +76,7 @@ class RunFlags:
     lora_r: int = flag(16, "Rank of the LoRA adapter.")
     lora_alpha: int = flag(32, "Alpha of the LoRA adapter.")
     prompts: str = flag(
-        "open", "How the writer is asked: a preset (open, tastes, expertise, conversation) or a YAML file of prompts."
+        "open", "How the writer is asked: a preset (open, subjects, tastes, expertise, conversation) or a YAML file."
     )
     share_prompts: bool = flag(
         True, "Read a prompt once for all of its rollouts, where the model allows it; false: TRL's own way."
@@ -131,6 +131,7 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
         RewardSettings.__post_init__(self)
         self.check_users()
         self.check_run_flags()
+        load_judge_prompt(self.judge_prompts)
         check_whole(1, num_generations=self.num_generations, max_completion_length=self.max_completion_length)
         fill_for_machine(self)
         derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))

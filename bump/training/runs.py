@@ -18,7 +18,14 @@ from transformers import TrainerCallback
 from ..errors import BumpError
 from ..files import JobFolder, append_line, check_same, keep_until, read_facts, write_json
 from ..models import record_base
-from ..prompts import PROMPT_FILE, PROMPT_VERSION, load_prompt, prompt_version, save_prompt
+from bump.prompts import (
+    PROMPT_FILE,
+    PROMPT_VERSION,
+    load_judge_prompt,
+    load_prompt,
+    prompt_version,
+    save_prompt,
+)
 from ..reward import BumpReward, Parts, RewardSettings, Sample
 from .config import BumpConfig, Setup, data_fingerprint
 
@@ -192,7 +199,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         data_fingerprint=data_fingerprint(s.users),
         users=len(s.users),
         processes=s.config.world_size,
-        prompt_version=prompt_version(load_prompt(s.config.prompts)),
+        prompt_version=prompt_version(load_prompt(s.config.prompts), load_judge_prompt(s.config.judge_prompts)),
         **s.facts(),
     )
     if (folder / "run.json").exists():
@@ -201,7 +208,8 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
         raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
     write_json(folder / "bump_config.json", s.config.to_dict())
-    save_prompt(load_prompt(s.config.prompts), folder / PROMPT_FILE)
+    words = load_judge_prompt(s.config.judge_prompts)
+    save_prompt(load_prompt(s.config.prompts), folder / PROMPT_FILE, words)
     write_json(folder / "run.json", facts | dict(versions=versions()))
 
 # %% ../../nbs/08b_training_runs.ipynb #d2ada8af
