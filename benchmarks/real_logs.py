@@ -241,18 +241,41 @@ def examples(r: dict) -> list[dict]:
     return [dict(gain=k, **{a: r["profiles"][a][u] for a in shown}, by=round(gain[u], 2)) for k, u in chosen.items()]
 
 
-def collect(folder: Path) -> list[dict]:
-    "The runs of a folder as tables."
+def described(where: Path, r: dict) -> dict:
+    "A run without its scores: what it was, and what the policy learned."
+    kept = {k: r[k] for k in ("settings", "device", "n_trained", "n_scored", "steps", "seconds")}
+    words_of = {a: round(float(np.mean([len(t.split()) for t in x.values()])), 1) for a, x in r["profiles"].items()}
+    shown = examples(r) if r["settings"]["log"] in FREE else []
+    return dict(run=where.name, **kept, words=words_of, examples=shown, learned=learned(where, r["profiles"]))
+
+
+def together(runs: Sequence[dict]) -> dict:
+    "The scores of runs on the halves of one log, as tables over all their users."
+    first, tables = runs[0], {}
+    for judge in first["scores"]:
+        both = [r["scores"][judge] for r in runs]
+        arms = {
+            arm: {m: {u: x for s in both for u, x in s["arms"][arm][m].items()} for m in METRICS}
+            for arm in both[0]["arms"]
+        }
+        tables[judge] = table(dict(chance=both[0]["chance"], arms=arms))
+    return dict(
+        log=first["settings"]["log"],
+        trained_by=first["settings"]["judge"],
+        device=first["device"],
+        steps=[r["steps"] for r in runs],
+        n=sum(r["n_scored"] for r in runs),
+        tables=tables,
+    )
+
+
+def collect(folder: Path) -> dict:
+    "The runs of a folder, and tables of each log and training judge."
     found = [(p.parent, json.loads(p.read_text())) for p in sorted(folder.glob("*/result.json"))]
-    return [
-        dict(run=where.name, **{k: r[k] for k in ("settings", "device", "n_trained", "n_scored", "steps", "seconds")})
-        | dict(tables={judge: table(s) for judge, s in r["scores"].items()}, learned=learned(where, r["profiles"]))
-        | dict(
-            words={a: round(float(np.mean([len(t.split()) for t in x.values()])), 1) for a, x in r["profiles"].items()}
-        )
-        | dict(examples=examples(r) if r["settings"]["log"] in FREE else [])
-        for where, r in found
-    ]
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for _, r in found:
+        groups.setdefault((r["settings"]["log"], r["settings"]["judge"]), []).append(r)
+    return dict(runs=[described(*x) for x in found], tables=[together(runs) for runs in groups.values()])
 
 
 def score_more(folder: Path, data: Path, judges: Sequence[str]) -> None:
@@ -274,11 +297,11 @@ def main():
     if args.collect:
         if args.data:
             score_more(args.collect, args.data, args.judges)
-        rows = collect(args.collect)
-        write_text(HERE / "results/real_logs.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        for r in rows:
+        results = collect(args.collect)
+        write_text(HERE / "results/real_logs.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        for r in results["tables"]:
             for judge, t in r["tables"].items():
-                print(r["run"], judge, "trained − zero-shot", t["gains"]["zero-shot"])
+                print(r["log"], r["trained_by"], "scored by", judge, "trained − zero-shot", t["gains"]["zero-shot"])
 
 
 if __name__ == "__main__":
