@@ -15,11 +15,11 @@ from typing import TypeVar
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'Words', 'PROMPT_FILE', 'FORWARD_SYSTEM', 'FORWARD_USER',
-           'BACKWARD_SYSTEM', 'BACKWARD_USER', 'CANDIDATE', 'LETTERS', 'SEPARATOR', 'LIKELIHOOD_SYSTEM',
-           'LIKELIHOOD_USER', 'YESNO_SYSTEM', 'YESNO_USER', 'JUDGED', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TEMPLATES',
-           'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'load_prompt', 'load_judge_prompt',
-           'save_prompt', 'prompt_of', 'JudgePrompt', 'ranking_messages', 'next_record_messages', 'yesno_messages',
+__all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD_SYSTEM', 'FORWARD_USER', 'BACKWARD_SYSTEM',
+           'BACKWARD_USER', 'CANDIDATE', 'LETTERS', 'SEPARATOR', 'LIKELIHOOD_SYSTEM', 'LIKELIHOOD_USER', 'YESNO_SYSTEM',
+           'YESNO_USER', 'JUDGED', 'Words', 'PROMPT_FILE', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TEMPLATES',
+           'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt', 'ranking_messages',
+           'next_record_messages', 'yesno_messages', 'load_prompt', 'load_judge_prompt', 'save_prompt', 'prompt_of',
            'task_messages', 'frame_pieces', 'prompt_version', 'render', 'template_settings', 'begun', 'joined',
            'accepted', 'encode', 'shorten', 'fit_records', 'profile_prompt']
 
@@ -106,54 +106,6 @@ PRESETS = {
         "This person talks about",
     ),
 }
-
-# %% ../nbs/02_prompts.ipynb #bb3fc2da
-def load_prompt(name: str) -> WriterPrompt:  # a preset, or a YAML file
-    "The writer's prompt called `name`. Raises `BumpError` where there is none, or where it can't be used."
-    return PRESETS[name] if name in PRESETS else _from_file(name, "writer", WriterPrompt)
-
-
-def load_judge_prompt(name: str | None) -> JudgePrompt:  # a YAML file; None: ours
-    "The words for a judge in the file `name`. Raises `BumpError` like `load_prompt`."
-    return _from_file(name, "judge", JudgePrompt) if name else JUDGED
-
-
-Words = TypeVar("Words")
-
-
-def _from_file(name: str, part: str, kind: type[Words]) -> Words:  # what a file doesn't say is ours
-    import yaml
-
-    try:
-        given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as e:
-        raise BumpError(f"{name}: is neither one of {', '.join(PRESETS)} nor a YAML file of prompts ({e}).") from e
-    if not isinstance(given, dict) or not given.keys() <= {"writer", "judge"} or not given:
-        raise BumpError(f"{name}: needs `writer:`, `judge:` or both, and nothing else.")
-    words, known = given.get(part, {}), [f.name for f in fields(kind)]
-    if not isinstance(words, dict) or not all(k in known and isinstance(v, str) for k, v in words.items()):
-        raise BumpError(f"{name}: needs under `{part}:` texts for some of {', '.join(known)}, and nothing else.")
-    try:
-        return kind(**words)
-    except BumpError as e:
-        raise BumpError(f"{name}: {e}") from e
-
-# %% ../nbs/02_prompts.ipynb #cc423fd0
-def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = None) -> None:
-    "Write a YAML file from which `load_prompt` reads `prompt`, and `load_judge_prompt` the words for a judge."
-    import yaml
-
-    words = dict(writer=asdict(prompt)) | (dict(judge=asdict(judge)) if judge and judge != JUDGED else {})
-    path.write_text(yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def prompt_of(model: str) -> WriterPrompt:
-    "How the policy of a run folder was asked in training; for any other model the preset `open`."
-    path = Path(model.removeprefix("vllm:"), PROMPT_FILE)
-    return load_prompt(str(path)) if path.is_file() else OPEN
-
-
-PROMPT_FILE = "prompts.yaml"  # in a run folder
 
 # %% ../nbs/02_prompts.ipynb #b1eccc86
 FORWARD_SYSTEM = (
@@ -251,6 +203,54 @@ def yesno_messages(profile: str, record: str, words: JudgePrompt | None = None) 
     "The chat prompt that asks whether the user of `profile` wrote `record`."
     w = words or JUDGED
     return _chat(w.yesno_system, _fill(w.yesno_user, profile=quoted(profile), record=quoted(record)))
+
+# %% ../nbs/02_prompts.ipynb #bb3fc2da
+def load_prompt(name: str) -> WriterPrompt:  # a preset, or a YAML file
+    "The writer's prompt called `name`. Raises `BumpError` where there is none, or where it can't be used."
+    return PRESETS[name] if name in PRESETS else _from_file(name, "writer", WriterPrompt)
+
+
+def load_judge_prompt(name: str | None) -> JudgePrompt:  # a YAML file; None: ours
+    "The words for a judge in the file `name`. Raises `BumpError` like `load_prompt`."
+    return _from_file(name, "judge", JudgePrompt) if name else JUDGED
+
+
+Words = TypeVar("Words")
+
+
+def _from_file(name: str, part: str, kind: type[Words]) -> Words:  # what a file doesn't say is ours
+    import yaml
+
+    try:
+        given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as e:
+        raise BumpError(f"{name}: is neither one of {', '.join(PRESETS)} nor a YAML file of prompts ({e}).") from e
+    if not isinstance(given, dict) or not given.keys() <= {"writer", "judge"} or not given:
+        raise BumpError(f"{name}: needs `writer:`, `judge:` or both, and nothing else.")
+    words, known = given.get(part, {}), [f.name for f in fields(kind)]
+    if not isinstance(words, dict) or not all(k in known and isinstance(v, str) for k, v in words.items()):
+        raise BumpError(f"{name}: needs under `{part}:` texts for some of {', '.join(known)}, and nothing else.")
+    try:
+        return kind(**words)
+    except BumpError as e:
+        raise BumpError(f"{name}: {e}") from e
+
+# %% ../nbs/02_prompts.ipynb #cc423fd0
+def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = None) -> None:
+    "Write a YAML file from which `load_prompt` reads `prompt`, and `load_judge_prompt` the words for a judge."
+    import yaml
+
+    words = dict(writer=asdict(prompt)) | (dict(judge=asdict(judge)) if judge and judge != JUDGED else {})
+    path.write_text(yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def prompt_of(model: str) -> WriterPrompt:
+    "How the policy of a run folder was asked in training; for any other model the preset `open`."
+    path = Path(model.removeprefix("vllm:"), PROMPT_FILE)
+    return load_prompt(str(path)) if path.is_file() else OPEN
+
+
+PROMPT_FILE = "prompts.yaml"  # in a run folder
 
 # %% ../nbs/02_prompts.ipynb #c4edfb06
 TASK_SYSTEM = (
