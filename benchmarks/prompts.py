@@ -22,8 +22,6 @@ HERE = Path(__file__).parent
 LOGS = {"movielens": "tastes", "papers/logs.jsonl": "expertise", "lamp/LaMP_7": "conversation"}  # and what suits them
 EXAMPLE = "- rye bread with seeds\n- a sourdough starter\nThis person likes baking bread.\n\n"
 
-SUBJECTS = "Name the main subjects in a few words."
-
 
 def variants(preset: WriterPrompt) -> dict[str, WriterPrompt]:
     "Prompts that differ from a preset, or from `open`, in one thing each."
@@ -37,9 +35,7 @@ def variants(preset: WriterPrompt) -> dict[str, WriterPrompt]:
         "list, question first, reply begun": first,
         "list, one example, question last, reply begun": replace(preset, user=EXAMPLE + preset.user),
         "list, question last, reply begun with 'This person'": replace(preset, begin="This person"),
-        "list, subjects asked for, reply begun": replace(
-            preset, user=f"{records}\n\n{SUBJECTS}", begin="Main subjects:"
-        ),
+        "subjects": PRESETS["subjects"],
     }
 
 

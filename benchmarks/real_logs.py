@@ -252,7 +252,7 @@ def described(where: Path, r: dict) -> dict:
 def together(runs: Sequence[dict]) -> dict:
     "The scores of runs on the halves of one log, as tables over all their users."
     first, tables = runs[0], {}
-    for judge in first["scores"]:
+    for judge in sorted(first["scores"], key=lambda j: (j != first["settings"]["judge"], j)):  # the training's first
         both = [r["scores"][judge] for r in runs]
         arms = {
             arm: {m: {u: x for s in both for u, x in s["arms"][arm][m].items()} for m in METRICS}

@@ -17,11 +17,11 @@ from .errors import BumpError
 # %% auto #0
 __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD_SYSTEM', 'FORWARD_USER', 'BACKWARD_SYSTEM',
            'BACKWARD_USER', 'CANDIDATE', 'LETTERS', 'SEPARATOR', 'LIKELIHOOD_SYSTEM', 'LIKELIHOOD_USER', 'YESNO_SYSTEM',
-           'YESNO_USER', 'JUDGED', 'Words', 'PROMPT_FILE', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TEMPLATES',
-           'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt', 'ranking_messages',
-           'next_record_messages', 'yesno_messages', 'load_prompt', 'load_judge_prompt', 'save_prompt', 'prompt_of',
-           'task_messages', 'frame_pieces', 'prompt_version', 'render', 'template_settings', 'begun', 'joined',
-           'accepted', 'encode', 'shorten', 'fit_records', 'profile_prompt']
+           'YESNO_USER', 'JUDGED', 'PROMPT_FILE', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TEMPLATES', 'PROMPT_VERSION',
+           'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt', 'ranking_messages', 'next_record_messages',
+           'yesno_messages', 'load_prompt', 'load_judge_prompt', 'save_prompt', 'prompt_of', 'task_messages',
+           'frame_pieces', 'prompt_version', 'render', 'template_settings', 'begun', 'joined', 'accepted', 'encode',
+           'shorten', 'fit_records', 'profile_prompt']
 
 # %% ../nbs/02_prompts.ipynb #ea33b3ca
 _TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x)")
@@ -215,10 +215,10 @@ def load_judge_prompt(name: str | None) -> JudgePrompt:  # a YAML file; None: ou
     return _from_file(name, "judge", JudgePrompt) if name else JUDGED
 
 
-Words = TypeVar("Words")
+_Words = TypeVar("_Words")
 
 
-def _from_file(name: str, part: str, kind: type[Words]) -> Words:  # what a file doesn't say is ours
+def _from_file(name: str, part: str, kind: type[_Words]) -> _Words:  # what a file doesn't say is ours
     import yaml
 
     try:

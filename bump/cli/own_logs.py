@@ -52,9 +52,7 @@ def own_config(own: OwnLogs, folder: Path):
     "The settings of the training in `folder`, which goes on where it was interrupted."
     from bump.training.config import BumpConfig
 
-    facts = asdict(own)
-    for not_of_training in ("logs", "model", "n_scored", "n_drafts", "max_new_tokens"):
-        facts.pop(not_of_training)
+    others = ("logs", "model", "n_scored", "n_drafts", "max_new_tokens")
     return BumpConfig(
         output_dir=str(folder),
         resume_from_checkpoint="true" if (folder / "run.json").exists() else None,
@@ -62,7 +60,7 @@ def own_config(own: OwnLogs, folder: Path):
         max_completion_length=own.max_new_tokens,
         lr_scheduler_type="constant",
         save_steps=5,
-        **facts,
+        **{name: value for name, value in asdict(own).items() if name not in others},
     )
 
 # %% ../../nbs/14f_cli_own_logs.ipynb #3f190173
