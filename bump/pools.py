@@ -159,7 +159,7 @@ def _pick(
         spare = sorted(u for u in avoid if u in users.place and u != user_id and u not in first)
         missing = min(k - len(chosen), len(spare))
         chosen += [spare[i] for i in rng.choice(len(spare), missing, replace=False)] if missing else []
-    return tuple((u, int(rng.integers(sizes[u]))) for u in chosen)
+    return tuple((u, int(rng.integers(sizes[u])) if sizes[u] > 1 else 0) for u in chosen)
 
 # %% ../nbs/06_pools.ipynb #4f78c426
 def _orders(rng: np.random.Generator, m: int, n: int) -> np.ndarray:
@@ -177,7 +177,7 @@ def _shuffled(
     listed = order.tolist()
     positives = tuple(sorted(map(listed.index, range(n_positives))))
     unjudged = tuple(sorted(map(listed.index, ignored)))
-    return Ranking(query, tuple(candidates[i] for i in listed), positives, direction, unjudged)
+    return Ranking(query, tuple(map(candidates.__getitem__, listed)), positives, direction, unjudged)
 
 # %% ../nbs/06_pools.ipynb #06834b95
 def _ignored(

@@ -21,4 +21,4 @@ def named_rng(
 ) -> np.random.Generator:
     "A generator for one draw, the same on every machine and process."
     digest = hashlib.blake2b(f"{purpose}\0{user_id}".encode(errors="surrogatepass"), digest_size=8).digest()
-    return np.random.default_rng([seed, step, int.from_bytes(digest, "big")])
+    return np.random.Generator(np.random.PCG64([seed, step, int.from_bytes(digest, "big")]))

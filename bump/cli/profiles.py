@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .logs import LogFlags, choose_users, say_what_embedded_is
+from .defaults import choose_model, writing_settings
+from .logs import LogFlags, choose_users
 from ..errors import BumpError, check_at_least, check_choice, check_whole
 from ..files import read_facts
 from ..flags import flag, parse
@@ -25,10 +26,10 @@ __all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ExportFlags', 'ex
 class ProfileFlags(LogFlags):
     "Who writes, whose profiles, and from which records."
 
-    model: str = flag(
-        "embedded",
-        "The writer: a run folder, a model folder, a hub id, an adapter, embedded, vllm:MODEL or "
-        "http://host:port/v1#model.",
+    model: str | None = flag(
+        None,
+        "The writer: a run folder, a model folder, a hub id, an adapter, a GGUF file, smollm2, embedded, vllm:MODEL or "
+        "http://host:port/v1#model; default: smollm2 where it is installed, but embedded on logs of its own world.",
     )
     tokenizer: str | None = flag(
         None, "For a writer behind a server: the model whose tokenizer counts the tokens of a prompt."
@@ -41,12 +42,13 @@ class ProfileFlags(LogFlags):
         "run hid, else 0.",
     )
     max_prompt_tokens: int | None = flag(
-        None, "Token budget of the prompt; the oldest records are dropped first; default: the run's, else 1024."
+        None,
+        "Token budget of the prompt; oldest records are dropped first; default: the run's or the model's, else 1024.",
     )
-    max_new_tokens: int | None = flag(None, "Longest profile in tokens; default: the run's, else 256.")
+    max_new_tokens: int | None = flag(None, "Longest profile in tokens; default: the run's or the model's, else 256.")
     prompts: str | None = flag(
         None,
-        "How the writer is asked: a preset, see bump train, or a YAML file; default: the run's, else open.",
+        "How the writer is asked: a preset or a YAML file, see bump train; default: the run's or model's, else open.",
     )
     temperature: float = flag(0.0, "Sampling temperature; 0 is greedy.")
     seed: int = flag(0, "Seed of the sampling, together with the user.")
@@ -60,9 +62,10 @@ class ProfileFlags(LogFlags):
         if self.prompts is not None:
             load_prompt(self.prompts)
 
-    def settled(self) -> ProfileFlags:
-        "With the run's settings, or else ours, where no flag was given."
-        settings = dict(hold_out=0, max_prompt_tokens=1024, max_new_tokens=256) | run_settings(self.model)
+    def settled(self, model: str) -> ProfileFlags:
+        "For this writer: with its run's settings, its own, or else ours, where no flag was given."
+        ours = dict(model=model, hold_out=0, max_prompt_tokens=1024, max_new_tokens=256)
+        settings = ours | writing_settings(model) | run_settings(model)
         return replace(self, **{k: v for k, v in settings.items() if getattr(self, k) is None})
 
 # %% ../../nbs/14c_cli_profiles.ipynb #52310938
@@ -82,11 +85,14 @@ def profile_command(argv: list[str]) -> None:
     (flags,) = parse(argv, ProfileFlags)
     if not flags.output:
         raise BumpError("Where to? Give a file for the profiles with --output.")
-    flags = flags.settled()
+    hold_out = flags.settled(flags.model or "embedded").hold_out
+    users = choose_users(flags.read(hold_out), flags.users)
+    model, note = choose_model(flags.model, users)
+    flags = flags.settled(model)
     settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
-    users = choose_users(flags.read(flags.hold_out), flags.users)
-    say_what_embedded_is(flags.model, users)
-    print("writing with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
+    if note:
+        print(note)
+    print(f"writing {len(users):,} profiles with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
     from bump.store import read_store, write_store
 
     more = dict(batch_size=flags.batch_size, temperature=flags.temperature, seed=flags.seed)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .logs import LogFlags, choose_users, say_what_embedded_is
+from .defaults import choose_model, training_settings
+from .logs import LogFlags, choose_users
 from ..errors import BumpError
 from ..flags import flag, parse
 
@@ -19,7 +20,11 @@ __all__ = ['TrainFlags', 'train_command']
 class TrainFlags(LogFlags):
     "Which writer is trained, and on which users."
 
-    model: str = flag("embedded", "The writer to train: a folder, a hub id, an adapter, or embedded.")
+    model: str | None = flag(
+        None,
+        "The writer to train: a folder, a hub id, an adapter, a GGUF file, smollm2 or embedded; default: smollm2 where "
+        "it is installed, but embedded on logs of its own world.",
+    )
     users: str = flag("train", "Which users to train on: all, train, validation or test.")
     dry_run: bool = flag(False, "Load everything, try one batch, say what came out, and stop.")
 
@@ -38,10 +43,12 @@ def train_command(argv: list[str]) -> None:
     resuming = None if flags.dry_run else last_checkpoint(config)
     logs = flags.read(config.n_hidden)
     users = choose_users(logs, flags.users)
+    model, note = choose_model(flags.model, users)
+    if settings := training_settings(model):  # of the model, below those that were given
+        flags, config = parse(argv, TrainFlags, BumpConfig, defaults=settings)
     if config.process_index == 0:
-        print(logs.summary() + f"; training on {len(users):,} ({flags.users})")
-        say_what_embedded_is(flags.model, users)
-    setup = prepare(users, flags.model, config)
+        print("\n".join(filter(None, [f"{logs.summary()}; training on {len(users):,} ({flags.users})", note])))
+    setup = prepare(users, model, config)
     if not resuming:
         report = preflight(setup)
         if config.process_index == 0:

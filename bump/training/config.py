@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ from ..reward import BumpReward, RewardSettings
 
 # %% auto #0
 __all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch', 'fill_for_machine',
-           'check_saving', 'bf16_is_faster', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'Setup']
+           'check_saving', 'bf16_is_faster', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'cost_of',
+           'Setup']
 
 # %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
@@ -309,6 +311,18 @@ def check_run(
 def chance_of(config: BumpConfig) -> float:
     "What a judge that guesses would give, before the length penalty."
     return chance_reward(config.hold_out, config.num_negatives, config.forward_weight, config.backward_weight)
+
+# %% ../../nbs/08_training_config.ipynb #1fb4cb5d
+def cost_of(config: BumpConfig, n_users: int) -> str:
+    "The steps of a training on so many users, and what a step reads and writes at most, as a sentence."
+    c, epoch = config, n_users // config.users_per_step
+    steps = c.max_steps if c.max_steps > 0 else math.ceil(c.num_train_epochs * epoch)
+    prompts = 1 if c.share_prompts else c.num_generations
+    tokens = c.users_per_step * (prompts * c.max_prompt_tokens + c.num_generations * c.max_completion_length)
+    return (
+        f"{steps:,} steps of {c.users_per_step} users × {c.num_generations} profiles: at most {tokens:,} tokens a "
+        "step, once to write and once with gradients; the bar tells the time after two steps"
+    )
 
 # %% ../../nbs/08_training_config.ipynb #2fb7fba3
 @dataclass

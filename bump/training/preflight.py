@@ -15,7 +15,7 @@ from ..pools import false_negatives
 from ..prompts import begun, encode, joined, load_prompt, profile_prompt
 from ..reward import Batch, score_batch, total_reward
 from ..seeds import named_rng
-from .fit import Setup
+from .config import Setup, cost_of
 from .packing import TILE, tokens_read
 from .trainer import user_order, why_apart
 
@@ -147,6 +147,7 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
     report.facts["users"] = (
         f"{len(s.users):,}, {c.users_per_step} a step, {len(s.users) // c.users_per_step:,} steps an epoch"
     )
+    report.facts["cost"] = cost_of(c, len(s.users))
     report.facts["pools"] = f"{c.hold_out}+{c.num_negatives} records, 1+{c.num_negatives} profiles ({c.negatives})" + (
         f", encoder {c.encoder}" if c.needs_encoder else ""
     )
