@@ -147,7 +147,7 @@ def main():
     more = [in_child(args.model, *job) for job in OTHERS] if args.model and not args.quick else []
     for row in more:
         print("memory", json.dumps(row), flush=True)
-    counts = [arithmetic(*s) for s in ((320, 48, 4), (1024, 128, 8), (4096, 256, 8))]
+    counts = [arithmetic(*s) for s in ((320, 48, 4), (1024, 128, 8), (2048, 256, 8), (4096, 256, 8))]
     for row in counts:
         print("arithmetic", json.dumps(row))
     if not args.quick:
