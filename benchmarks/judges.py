@@ -3,10 +3,11 @@ beside them.
 
     pip install 'bump[embed,bench]'
     python benchmarks/judges.py tokens speed agreement peer [--engine vllm:embedded] [--movielens FOLDER]
+    python benchmarks/judges.py real --engine smollm2 --data FOLDER
 
-Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). Everything runs on the
-embedded model; ratios are
-between numbers of one run in one process. `tokens` counts and does not time.
+Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). All but `real` run on the
+embedded model; ratios are between numbers of one run in one process. `tokens` counts and does not time. `real` takes
+the logs of FOLDER (see real_logs.py) and goes on with the judges that its file lacks.
 """
 
 import argparse
@@ -19,9 +20,18 @@ import numpy as np
 from bump.engines.base import EngineSettings
 from bump.engines.local import order_tokens
 from bump.engines.make import make_engine
+from bump.files import write_json
 from bump.interactions import load_logs
-from bump.judges import LM_JUDGES, PermutationJudge, position_prior, ranking_question, shuffle_agreement
-from bump.ndcg import chance_ndcg, ndcg
+from bump.intrinsic import raw_records
+from bump.judges import (
+    LM_JUDGES,
+    PermutationJudge,
+    make_judge,
+    position_prior,
+    ranking_question,
+    shuffle_agreement,
+)
+from bump.ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg
 from bump.prompts import encode, shorten
 from bump.rankings import Ranking, judge_rankings
 from bump.reward import Batch, RewardSettings, rollout_rankings, score_batch
@@ -131,8 +141,6 @@ def world_texts(n: int) -> list[tuple[str, str]]:
 
 def movielens_texts(folder: str, n: int) -> list[tuple[str, str]]:
     "The newest visible records, up to 25 words, stand for the profile."
-    from bump.intrinsic import raw_records
-
     return [(raw_records(u, 25), u.held_out[0].text) for u in load_logs(folder).users[:n]]
 
 
@@ -250,14 +258,69 @@ def peer(engine) -> dict:
     )
 
 
+LOGS = {
+    "movielens": "movielens",
+    "LaMP-7": "lamp/LaMP_7",
+    "stackexchange": "stackexchange/logs.jsonl",
+    "papers": "papers/logs.jsonl",
+}
+LONGEST = 64  # tokens of a record, and of a profile made of the newest records
+
+
+def real_rankings(tokenizer, data: str, n: int = 75, K: int = 8) -> dict[str, list[Ranking]]:
+    "Direction → rankings of `n` users of each log among users of the same log; the newest records are the profile."
+    out: dict[str, list[Ranking]] = dict(forward=[], backward=[])
+    for path in LOGS.values():
+        users = load_logs(f"{data}/{path}").users[:n]
+        pairs = [(raw_records(u, LONGEST), u.held_out[0].text) for u in users]
+        texts = [(shorten(p, tokenizer, LONGEST), shorten(r, tokenizer, LONGEST)) for p, r in pairs]
+        for direction, rankings in out.items():
+            rankings += rankings_of(texts, K, direction)
+    return out
+
+
+def real(engine, data: str, file: Path) -> dict:
+    "How well each judge finds the true one of nine on real text, and what it costs; kept judge by judge."
+    result = json.loads(file.read_text()) if file.exists() else dict(users_of_a_log=75, logs=list(LOGS), judges={})
+    result |= dict(engine=engine.name, longest=LONGEST, chance_hit=round(chance_hit(1, 8), 3))
+    rankings = real_rankings(engine.tokenizer, data)
+    for name in ("bm25", "embed:minilm", *LM_JUDGES):
+        if name in result["judges"]:
+            continue
+        judge = LM_JUDGES[name](engine) if name in LM_JUDGES else make_judge(name)
+        result["judges"][name] = {d: judged_really(judge, rs) for d, rs in rankings.items()}
+        print(name, json.dumps(result["judges"][name]), flush=True)
+        write_json(file, result)
+    return result
+
+
+def judged_really(judge, rankings: list[Ranking]) -> dict:
+    started = time.perf_counter()
+    scores = judge_rankings(judge, rankings)
+    taken = time.perf_counter() - started
+    hits = np.array([float(hit_at_1(s, r.mask())) for s, r in zip(scores, rankings)])
+    each = len(rankings) // len(LOGS)
+    by_log = {log: round(float(np.mean(hits[i * each :][:each])), 3) for i, log in enumerate(LOGS)}
+    row = dict(n=len(rankings), hit1=str(bootstrap_mean(hits)), seconds=round(taken, 1), hit1_by_log=by_log)
+    if not judge.order_free:
+        some = rankings[:: len(rankings) // 100]
+        prior = position_prior(judge, some, n_orders=2)
+        row |= dict(tau=str(bootstrap_mean(shuffle_agreement(judge, some))), prior=[round(float(x), 3) for x in prior])
+    return row
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="+", choices=["tokens", "speed", "agreement", "peer"])
+    parser.add_argument("parts", nargs="+", choices=["tokens", "speed", "agreement", "peer", "real"])
     parser.add_argument("--engine", default="embedded")
     parser.add_argument("--movielens")
+    parser.add_argument("--data")
     args = parser.parse_args()
-    engine = make_engine(args.engine, EngineSettings(batch_tokens=65536))
+    engine = make_engine(args.engine, EngineSettings(batch_tokens=16384 if "real" in args.parts else 65536))
     for part in args.parts:
+        if part == "real":
+            real(engine, args.data, RESULTS / "judges_real.json")
+            continue
         result = agreement(engine, args.movielens) if part == "agreement" else globals()[part](engine)
         (RESULTS / f"judges_{part}{'_vllm' if args.engine.startswith('vllm:') else ''}.json").write_text(
             json.dumps(result, indent=1) + "\n"
