@@ -50,15 +50,15 @@ def n_lines(path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_eval_of_1000_users_survives_kill_9(bump, lamp_world, tmp_path):
+def test_eval_of_1000_users_survives_kill_9(here, lamp_world, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    first = bump(*FLAGS, "--data", lamp_world, "--output_dir", whole)
+    first = here(*FLAGS, "--data", lamp_world, "--output_dir", whole)
     answers = killed / "predictions.jsonl"
     for wanted in (32, 640):
         kill_when(start(*FLAGS, "--data", lamp_world, "--output_dir", killed), lambda n=wanted: n_lines(answers) >= n)
     assert not (killed / "scores.json").exists()
-    last = bump(*FLAGS, "--data", lamp_world, "--output_dir", killed)
-    assert first.stdout == last.stdout and "mae" in last.stdout
+    last = here(*FLAGS, "--data", lamp_world, "--output_dir", killed)
+    assert first.out == last.out and "mae" in last.out
     assert json.loads((whole / "scores.json").read_text()) == json.loads((killed / "scores.json").read_text())
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
     assert len({r["id"] for r in rows}) == len(rows) == 1000 and all(set(r) == {"id", "prediction"} for r in rows)
@@ -117,6 +117,18 @@ def test_another_job_is_refused_with_what_differs(job, here, lamp_world, tmp_pat
     said = one_sentence(here("lamp", job, *flags, *again, "--method", then, code=2).err.splitlines()[-1])  # below a bar
     name = "method" if job == "eval" else "methods"
     assert f"was begun with {name}={first!r}, now it is {then!r}" in said
+
+
+def test_the_backbone_is_asked_in_the_words_of_a_file(here, lamp_world, tmp_path):
+    flags = ["lamp", "eval", "--task", "3", "--data", lamp_world, "--limit", "8", "--method", "none"]
+    words = tmp_path / "words.yaml"
+    words.write_text('task:\n  system: You guess marks.\n  user: "{profile}{records}{input}\\n{asks}"\n')
+    for name, more in dict(ours=[], theirs=["--task_prompts", words]).items():
+        here(*flags, *more, "--output_dir", tmp_path / name)
+    rows = [(tmp_path / name / "prompts.jsonl").read_text().splitlines() for name in ("ours", "theirs")]
+    ours, theirs = ({json.loads(line)["hash"] for line in lines} for lines in rows)
+    assert len(ours) == len(theirs) == 8 and not ours & theirs
+    assert "begun with prompts=" in one_sentence(here(*flags, "--output_dir", tmp_path / "theirs", code=2).err)
 
 
 def test_two_processes_do_not_share_a_run(here, lamp_world, tmp_path):

@@ -49,13 +49,16 @@ class BackboneFlags:
     answers: str = flag("labels", "Choice tasks: the likeliest of the labels, or text as the model writes it.")
     backbone_prompt_tokens: int = flag(1024, "Token budget of the backbone's prompt; records are dropped first.")
     answer_tokens: int = flag(64, "Longest answer in tokens.")
+    task_prompts: str | None = flag(None, "A YAML file whose part `task` says how the model that answers is asked.")
     tokenizer: str | None = flag(None, "For models behind a server: the model whose tokenizer counts tokens.")
 
     def settings(self):
         "How the backbone is asked, as `AnswerSettings`."
         from bump.lamp.runs import AnswerSettings
+        from bump.prompts import load_task_prompt
 
-        return AnswerSettings(self.answers, self.backbone_prompt_tokens, self.answer_tokens)
+        words = load_task_prompt(self.task_prompts)
+        return AnswerSettings(self.answers, self.backbone_prompt_tokens, self.answer_tokens, words)
 
     def check_engine(self, spec: str) -> None:
         "Raise `BumpError` where a model can't be named like this, before hours of work."

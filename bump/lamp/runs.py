@@ -21,7 +21,8 @@ from ..errors import BumpError, check_at_least
 from ..files import JobFolder, drop_cut_line, json_line, read_facts, write_json, write_synced
 from .files import Questions
 from .metrics import aggregate, evaluate
-from .tasks import LAMP_VERSION, Question, Task, fit_prompt
+from .tasks import Question, Task, fit_prompt, lamp_version
+from ..prompts import TASK, TaskPrompt
 from ..seeds import named_rng
 from ..statistics import Mean, draw_users
 
@@ -99,6 +100,7 @@ class AnswerSettings:
     )
     max_prompt_tokens: int = 1024  # of the whole prompt
     max_new_tokens: int = 64  # of the answer
+    words: TaskPrompt = TASK
 
     def __post_init__(self):
         if self.answers not in ("labels", "text"):
@@ -109,6 +111,10 @@ class AnswerSettings:
                 f"{self.max_new_tokens}."
             )
 
+    def facts(self) -> dict:
+        "The settings as plain data, the words by their fingerprint."
+        return {k: v for k, v in vars(self).items() if k != "words"} | dict(prompts=lamp_version(self.words))
+
 
 Asked = Sequence[tuple[Question, str]]  # each question with a profile, which may be empty
 
@@ -118,7 +124,8 @@ def answer(
 ) -> list[tuple[str, str | None]]:  # prompt (as JSON) and answer, None where the engine failed
     "Ask the backbone."
     prompts = [
-        fit_prompt(task, q, profile, retrieve(q, m), backbone.tokenizer, s.max_prompt_tokens) for q, profile in asked
+        fit_prompt(task, q, profile, retrieve(q, m), backbone.tokenizer, s.max_prompt_tokens, s.words)
+        for q, profile in asked
     ]
     if asked[0][0].labels and s.answers == "labels":
         replies = _likeliest(task, backbone, prompts, [q for q, _ in asked])
@@ -164,7 +171,7 @@ class LampRun:
     max_new_tokens: int
     seed: int
     writer: str | None = None  # of the profiles, with its revision
-    prompts: str = LAMP_VERSION
+    prompts: str = lamp_version()
 
 # %% ../../nbs/12d_lamp_runs.ipynb #ab1c3883
 def run_lamp(
@@ -214,7 +221,7 @@ def _describe(questions: Questions, m: Method, backbone, texts, settings, name, 
         len(questions),
         questions.time_based,
         questions.without_text,
-        **asdict(settings),
+        **settings.facts(),
         seed=seed,
         writer=writer,
     )

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ..errors import BumpError
 from ..interactions import Interaction, User
-from ..prompts import RECORD, TASK_SYSTEM, TASKS, encode, quoted, shorten
+from ..prompts import TASK, TASKS, TaskPrompt, encode, shorten
 
 # %% auto #0
-__all__ = ['LAMP', 'LAMP_USER', 'LAMP_VERSION', 'Task', 'find_task', 'Question', 'lamp_messages', 'fit_prompt']
+__all__ = ['LAMP', 'Task', 'find_task', 'Question', 'lamp_messages', 'lamp_version', 'fit_prompt']
 
 # %% ../../nbs/12_lamp_tasks.ipynb #f1e85b20
 @dataclass(frozen=True)
@@ -114,39 +114,41 @@ class Question:
         return User(self.id, tuple(Interaction(r) for r in self.records), ())
 
 # %% ../../nbs/12_lamp_tasks.ipynb #e88cebfe
-LAMP_USER = "{profile}{records}<input>{input}</input>\n{asks}"
-
-
-def lamp_messages(task: Task, q: Question, profile: str = "", records: Sequence[str] = ()) -> list[dict[str, str]]:
+def lamp_messages(
+    task: Task, q: Question, profile: str = "", records: Sequence[str] = (), words: TaskPrompt = TASK
+) -> list[dict[str, str]]:
     "The chat prompt of a question; without records there is no list of them, the profile may be empty."
-    listing = "".join(RECORD.format(text=quoted(r)) + "\n" for r in records)
-    user = LAMP_USER.format(
-        profile=f"<profile>{quoted(profile)}</profile>\n",
-        records=f"<records>\n{listing}</records>\n" if records else "",
-        input=quoted(task.layout.format(*q.parts)),
-        asks=task.asks.format(labels=", ".join(q.labels)),
-    )
-    return [dict(role="system", content=TASK_SYSTEM), dict(role="user", content=user)]
+    return words.messages(task.asks.format(labels=", ".join(q.labels)), task.layout.format(*q.parts), profile, records)
 
 # %% ../../nbs/12_lamp_tasks.ipynb #f29a2f5a
-_WORDS = [TASK_SYSTEM, LAMP_USER, RECORD, *(s for t in LAMP.values() for s in (t.layout, t.asks))]
-LAMP_VERSION = hashlib.blake2b("\0".join(_WORDS).encode(), digest_size=4).hexdigest()
+_ASKED = [s for t in LAMP.values() for s in (t.layout, t.asks)]
+
+
+def lamp_version(words: TaskPrompt = TASK) -> str:
+    "The fingerprint of these words and of what the tasks ask."
+    return hashlib.blake2b("\0".join([*asdict(words).values(), *_ASKED]).encode(), digest_size=4).hexdigest()
 
 # %% ../../nbs/12_lamp_tasks.ipynb #e3536d9d
 def fit_prompt(
-    task: Task, q: Question, profile: str, records: Sequence[str], tokenizer, max_tokens: int
+    task: Task,
+    q: Question,
+    profile: str,
+    records: Sequence[str],
+    tokenizer,
+    max_tokens: int,
+    words: TaskPrompt = TASK,
 ) -> list[dict[str, str]]:
     "`lamp_messages` within `max_tokens`. Raises `BumpError` where not even the frame fits."
 
     def size(q, profile, records=()):
-        return len(encode(tokenizer, lamp_messages(task, q, profile, records)))
+        return len(encode(tokenizer, lamp_messages(task, q, profile, records, words)))
 
     records = list(records)
     while records and size(q, profile, records) > max_tokens:
         records.pop()
     if size(q, profile, records) > max_tokens:
         q, profile = _shorten_both(task, q, profile, tokenizer, max_tokens, size)
-    return lamp_messages(task, q, profile, records)
+    return lamp_messages(task, q, profile, records, words)
 
 # %% ../../nbs/12_lamp_tasks.ipynb #51cd75af
 def _shorten_both(task: Task, q: Question, profile: str, tokenizer, max_tokens: int, size) -> tuple[Question, str]:

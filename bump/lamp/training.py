@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +138,7 @@ class LabelledSetup(Setup):
             questions=h.hexdigest(),
             backbone=self.backbone.name,
             backbone_revision=self.backbone.revision,
-            **asdict(self.settings),
+            **self.settings.facts(),
         )
 
     def reward(self) -> TaskReward:  # type: ignore[override]  # the trainer takes any callable
@@ -230,7 +230,7 @@ def _rows_of(
     said, rows = dict(zip(task.labels, task.says)), []
     for q in questions:
         profile = profiles.get(q.id, profiles.get(q.user_id, "")) if m.profile else ""
-        messages = fit_prompt(task, q, profile, retrieve(q, m), tokenizer, settings.max_prompt_tokens)
+        messages = fit_prompt(task, q, profile, retrieve(q, m), tokenizer, settings.max_prompt_tokens, settings.words)
         prompt, gold = encode(tokenizer, messages), q.gold.strip()
         answered = tokenizer(said.get(gold, gold), add_special_tokens=False)["input_ids"]
         reply = [*answered[: settings.max_new_tokens], tokenizer.eos_token_id]
