@@ -61,6 +61,7 @@ class EmbeddingJudge:
     "Cosine similarity of sentence embeddings."
 
     order_free = True
+    temperature = 0.05  # of cosines as logits, as sentence encoders are trained
 
     def __init__(self, model: str = DEFAULT_ENCODER, batch_size: int = 64):
         self.name, self.batch_size, self.encoder = f"embed:{model}", batch_size, load_encoder(model)

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from .errors import BumpError, check_at_least, check_whole
+from .errors import BumpError, check_at_least, check_choice, check_whole
 from .flags import flag
-from .ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg, tied_positive
+from .ndcg import chance_hit, chance_ndcg, flat_info_nce, hit_at_1, info_nce, ndcg, tied_positive
 from .neighbours import Likeness, nearest
 from bump.pools import (
     Pool,
@@ -32,14 +32,20 @@ from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
 __all__ = ['Asked', 'Rollout', 'JUDGE_COUNTS', 'RewardSettings', 'length_penalty', 'Batch', 'Parts', 'rollout_rankings',
-           'measure', 'judge_profiles', 'score_batch', 'total_reward', 'Sample', 'gather_batch', 'from_all',
-           'to_samples', 'BumpReward', 'judge_counts', 'reward_metrics']
+           'measure', 'judge_profiles', 'score_batch', 'reward_parts', 'total_reward', 'reward_of_nothing', 'Sample',
+           'gather_batch', 'from_all', 'to_samples', 'BumpReward', 'judge_counts', 'RewardPart', 'reward_metrics']
 
 # %% ../nbs/07_reward.ipynb #54b448d3
 @dataclass
 class RewardSettings(PoolSettings):
-    "What the reward is made of: how competitors are drawn, and how the parts are weighted."
+    "What the reward is made of: how competitors are drawn, and how the parts are measured and weighted."
 
+    reward: str = flag(
+        "ndcg", "What a ranking is worth: ndcg (the paper's), or infonce, the log-softmax of the positive (ours)."
+    )
+    infonce_temperature: float | None = flag(
+        None, "Temperature of infonce; None: the judge's own, 0.05 for cosines and else 1."
+    )
     forward_weight: float = flag(1.0, "Weight of the forward direction (the paper sums without weights).")
     backward_weight: float = flag(1.0, "Weight of the backward direction.")
     length_threshold: int = flag(128, "T: tokens up to which a profile is not penalised (ours).")
@@ -47,6 +53,9 @@ class RewardSettings(PoolSettings):
 
     def __post_init__(self):
         super().__post_init__()
+        check_choice("reward", self.reward, ("ndcg", "infonce"))
+        if self.infonce_temperature is not None and self.infonce_temperature <= 0:
+            raise BumpError(f"infonce_temperature is above 0, not {self.infonce_temperature:g}.")
         check_whole(1, length_threshold=self.length_threshold)
         check_at_least(
             0,
@@ -103,6 +112,8 @@ class Parts:
     forward_hit: float
     backward_hit: float
     tied: float  # share of rankings in which a positive is tied with a negative
+    forward_nce: float  # InfoNCE
+    backward_nce: float
     ignored_forward: int = 0  # competitors that didn't count, of K
     ignored_backward: int = 0
 
@@ -119,18 +130,20 @@ def rollout_rankings(
 
 # %% ../nbs/07_reward.ipynb #3f5a1b07
 def measure(
-    rankings: Sequence[Ranking], scores: Sequence[np.ndarray]
-) -> np.ndarray:  # shape (n, 3): NDCG, hit@1, and 1 where a positive is tied with a negative
+    rankings: Sequence[Ranking],
+    scores: Sequence[np.ndarray],
+    temperature: float = 1.0,  # of InfoNCE
+) -> np.ndarray:  # shape (n, 4): NDCG, hit@1, 1 where a positive is tied with a negative, and InfoNCE
     "The metrics of each ranking, without the candidates that don't count."
     rows: dict[tuple[int, int], list] = {}
     for n, (r, s) in enumerate(zip(rankings, scores)):
         counted, positives = _counted(r, s)
         rows.setdefault((len(counted), len(r.positives)), []).append((n, counted, positives))
-    out = np.empty((len(rankings), 3))
+    out = np.empty((len(rankings), 4))
     for same in rows.values():  # of one shape, so that numpy is called once for thousands of them
         for start in range(0, len(same), 4096):
             places, s, m = (np.array(x) for x in zip(*same[start : start + 4096]))
-            out[places] = np.stack([ndcg(s, m), hit_at_1(s, m), tied_positive(s, m)], axis=1)
+            out[places] = np.stack([ndcg(s, m), hit_at_1(s, m), tied_positive(s, m), info_nce(s, m, temperature)], 1)
     return out
 
 # %% ../nbs/07_reward.ipynb #13d0e5fc
@@ -147,19 +160,25 @@ def _counted(
 Asked = TypeVar("Asked")
 
 
-def judge_profiles(questions: Mapping[Asked, Sequence[Ranking]], judge: Judge) -> dict[Asked, Parts]:
+def judge_profiles(
+    questions: Mapping[Asked, Sequence[Ranking]],
+    judge: Judge,
+    temperature: float | None = None,  # of InfoNCE; None: the judge's own
+) -> dict[Asked, Parts]:
     "Ask the judge once for the rankings of all profiles, and average the metrics of each profile."
     rankings = [r for rs in questions.values() for r in rs]
-    values = iter(measure(rankings, judge_rankings(judge, rankings)).tolist())
+    measured = measure(rankings, judge_rankings(judge, rankings), temperature or getattr(judge, "temperature", 1.0))
+    values = iter(measured.tolist())
     return {k: _to_parts(rs, [next(values) for _ in rs]) for k, rs in questions.items()}
 
 
 def _to_parts(rankings: Sequence[Ranking], values: Sequence[Sequence[float]]) -> Parts:
     parts = {d: [v for r, v in zip(rankings, values) if r.direction == d] for d in ("forward", "backward")}
-    (ndcg_f, hit_f, _), (ndcg_b, hit_b, _) = ([sum(x) / len(x) for x in zip(*v)] for v in parts.values())
+    forward, backward = ([sum(x) / len(x) for x in zip(*v)] for v in parts.values())
     tied = sum(v[2] for v in values) / len(values)
     first = {r.direction: len(r.ignored) for r in rankings}  # the same in all rankings of a direction
-    return Parts(ndcg_f, ndcg_b, hit_f, hit_b, tied, first["forward"], first["backward"])
+    both = (forward[0], backward[0], forward[1], backward[1], tied, forward[3], backward[3])
+    return Parts(*both, first["forward"], first["backward"])
 
 # %% ../nbs/07_reward.ipynb #8a93960e
 Rollout = tuple[str, int]  # user, which of the G profiles
@@ -180,19 +199,31 @@ def score_batch(
     n_orders = 1 if judge.order_free else None  # shuffling can't change anything, so it is not paid for
     questions = {(u, g): rollout_rankings(batch, u, batch.profiles[u][g], pools[u], n_orders, g) for u, g in rollouts}
     drawn = time.perf_counter()
-    parts = judge_profiles(questions, judge)
+    parts = judge_profiles(questions, judge, settings.infonce_temperature)
     if seconds is not None:
         seconds.update(pools=drawn - started, judge=time.perf_counter() - drawn)
     return parts
 
 # %% ../nbs/07_reward.ipynb #bcaa1027
+def reward_parts(parts: Parts, n_tokens: int, s: RewardSettings) -> tuple[float, float, float]:
+    "Forward and backward by their weights, and the length penalty as a loss: what $R(s_u)$ is the sum of."
+    smooth = s.reward == "infonce"
+    forward, backward = (parts.forward_nce, parts.backward_nce) if smooth else (parts.forward, parts.backward)
+    penalty = float(length_penalty(n_tokens, s.length_threshold, s.length_slope))
+    return s.forward_weight * forward, s.backward_weight * backward, -penalty
+
+
 def total_reward(parts: Parts, n_tokens: int, s: RewardSettings) -> float:  # NaN where the judge failed
     "$R(s_u)$: the weighted sum of both directions less the length penalty."
-    return float(
-        s.forward_weight * parts.forward
-        + s.backward_weight * parts.backward
-        - length_penalty(n_tokens, s.length_threshold, s.length_slope)
-    )
+    return sum(reward_parts(parts, n_tokens, s))
+
+
+def reward_of_nothing(n_positives: int, s: RewardSettings, n_ignored: tuple[int, int] = (0, 0)) -> float:
+    "The reward before the length penalty of a judge that knows nothing: it guesses, or, by InfoNCE, scores alike."
+    left = [s.num_negatives - n for n in n_ignored]
+    if s.reward == "infonce":
+        return s.forward_weight * flat_info_nce(left[0]) + s.backward_weight * flat_info_nce(left[1])
+    return s.forward_weight * chance_ndcg(n_positives, left[0]) + s.backward_weight * chance_ndcg(1, left[1])
 
 # %% ../nbs/07_reward.ipynb #992172a5
 @dataclass
@@ -276,6 +307,7 @@ class BumpReward:
         self.max_completion_length, self.end_ids = max_completion_length, end_ids
         # the latest step's rollouts of all processes, for callbacks to look at
         self.last: list[tuple[Sample, Parts, float]] = []
+        self.parts: list[tuple[float, float, float]] = []  # of this process's rollouts, see `reward_parts`
         self.seconds: dict[str, float] = {}  # what the latest step took, by part
 
     def __call__(
@@ -287,7 +319,8 @@ class BumpReward:
         batch, mine = gather_batch(samples, self.likeness)
         before = judge_counts(self.judge)
         parts = list(score_batch(batch, self.judge, self.settings, step, mine, self.seconds).values())
-        rewards = [total_reward(p, s.n_tokens, self.settings) for p, s in zip(parts, samples)]
+        self.parts = [reward_parts(p, s.n_tokens, self.settings) for p, s in zip(parts, samples)]
+        rewards = [sum(p) for p in self.parts]
         _refuse_infinite(rewards, samples, step)
         self.last = from_all(list(zip(samples, parts, rewards)))
         spent = from_all([{k: n - before[k] for k, n in judge_counts(self.judge).items()}])
@@ -322,16 +355,30 @@ def _refuse_infinite(rewards: Sequence[float], samples: Sequence[Sample], step: 
             "weights of the directions."
         )
 
+# %% ../nbs/07_reward.ipynb #491631b1
+class RewardPart:
+    "Forward, backward or length alone, as a callable for `trl.GRPOTrainer`."
+
+    def __init__(self, reward: BumpReward, part: int):
+        self.reward, self.part, self.__name__ = reward, part, ("forward", "backward", "length")[part]
+
+    def __call__(self, completions, **columns) -> list[float | None]:
+        if self.part == 0:
+            self.reward(completions=completions, **columns)
+        failed = [np.isnan(sum(p)) for p in self.reward.parts]  # then no part counts
+        return [None if bad else p[self.part] for bad, p in zip(failed, self.reward.parts, strict=True)]
+
+    @classmethod
+    def all_of(cls, reward: BumpReward) -> list[RewardPart]:
+        "The three parts, in the order in which they are to be called."
+        return [cls(reward, part) for part in range(3)]
+
 # %% ../nbs/07_reward.ipynb #195f733d
 def reward_metrics(scored: Sequence[tuple[Sample, Parts, float]], s: RewardSettings) -> dict[str, float]:
     "Averages over one step's rollouts; failures of the judge are left out of the averages and counted."
     ok = [(x, p, r) for x, p, r in scored if not np.isnan(r)]
     P, K = len(scored[0][0].held_out), s.num_negatives
-    chance = [
-        s.forward_weight * chance_ndcg(P, K - p.ignored_forward)
-        + s.backward_weight * chance_ndcg(1, K - p.ignored_backward)
-        for _, p, _ in scored
-    ]
+    chance = [reward_of_nothing(P, s, (p.ignored_forward, p.ignored_backward)) for _, p, _ in scored]
     fixed = {
         "bump/chance": float(np.mean(chance)),
         "bump/chance_hit1_forward": float(np.mean([chance_hit(P, K - p.ignored_forward) for _, p, _ in scored])),
@@ -355,6 +402,8 @@ def _averages(ok, s: RewardSettings) -> dict[str, float]:
     return {
         "bump/ndcg_forward": mean(lambda x, p, r: p.forward),
         "bump/ndcg_backward": mean(lambda x, p, r: p.backward),
+        "bump/infonce_forward": mean(lambda x, p, r: p.forward_nce),
+        "bump/infonce_backward": mean(lambda x, p, r: p.backward_nce),
         "bump/hit1_forward": mean(lambda x, p, r: p.forward_hit),
         "bump/hit1_backward": mean(lambda x, p, r: p.backward_hit),
         "bump/tied": mean(lambda x, p, r: p.tied),

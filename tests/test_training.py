@@ -290,6 +290,29 @@ def test_an_alarm_stops_with_a_checkpoint(small_log, tmp_path):
     assert steps(tmp_path / "run") < 40 and list((tmp_path / "run").glob("checkpoint-*/complete"))
 
 
+def test_a_reward_in_parts_is_the_same_reward(here, small_log, tmp_path):
+    from safetensors.torch import load_file
+
+    def run(name, *more):
+        out = tmp_path / name
+        size = [*SMALL, "--max_steps", 2, "--length_threshold", 8]
+        here("train", "--logs", small_log, "--output_dir", out, *size, *more)
+        return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+    whole, parts = run("whole"), run("parts", "--reward_parts", "true")
+    weighed = run("weighed", "--reward_parts", "true", "--reward_weights", 1, 1, 0)
+    smooth = run("smooth", "--reward", "infonce")
+    for a, b in zip(whole, parts, strict=True):
+        assert abs(a["reward"] - b["reward"]) < 1e-5 and abs(a["reward_std"] - b["reward_std"]) < 1e-5
+        assert {f"rewards/{part}/mean" for part in ("forward", "backward", "length")} <= b.keys()
+    assert abs(whole[0]["reward"] + whole[0]["bump/length_penalty"] - weighed[0]["reward"]) < 1e-5
+    assert whole[0]["bump/length_penalty"] > 0 and smooth[0]["reward"] < 0 and smooth[0]["bump/chance"] < -4
+    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts", "smooth"))
+    assert all((a[k] - b[k]).abs().max() < 1e-5 for k in a) and any((a[k] - c[k]).abs().max() > 1e-5 for k in a)
+    wrong = ["--output_dir", tmp_path / "wrong", *SMALL, "--reward_weights", 1, 1, 0]
+    assert "need reward_parts" in one_sentence(here("train", "--logs", small_log, *wrong, code=2).stderr)
+
+
 def test_a_dry_run_writes_nothing(bump, small_log, tmp_path):
     r = bump(
         "train",

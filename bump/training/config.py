@@ -21,11 +21,10 @@ from ..flags import flag
 from ..interactions import User
 from ..judges import JudgeFlags
 from ..models import LoadedModel, default_device
-from ..ndcg import chance_reward
 from ..neighbours import Likeness
 from ..prompts import OPEN, WriterPrompt, load_judge_prompt, load_prompt, profile_prompt
 from ..rankings import Judge
-from ..reward import BumpReward, RewardSettings
+from ..reward import BumpReward, RewardSettings, reward_of_nothing
 
 # %% auto #0
 __all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch', 'fill_for_machine',
@@ -79,6 +78,11 @@ class RunFlags:
     lora_alpha: int = flag(32, "Alpha of the LoRA adapter.")
     prompts: str = flag(
         "open", "How the writer is asked: a preset (open, subjects, tastes, expertise, conversation) or a YAML file."
+    )
+    reward_parts: bool = flag(
+        False,
+        "Hand forward, backward and length to TRL as three rewards, in this order, for its reward_weights and "
+        "multi_objective_aggregation.",
     )
     share_prompts: bool = flag(
         True, "Read a prompt once for all of its rollouts, where the model allows it; false: TRL's own way."
@@ -143,6 +147,8 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
                 "steps_per_generation and generation_batch_size follow from users_per_step and num_generations; "
                 "leave them out."
             )
+        if self.reward_weights is not None and len(self.reward_weights) != (3 if self.reward_parts else 1):
+            raise BumpError("reward_weights are three, of forward, backward and length, and need reward_parts.")
         if self.n_gpu > 1:
             raise BumpError(
                 f"{self.n_gpu} GPUs are visible to one process, which would split a batch of users between them; "
@@ -310,7 +316,7 @@ def check_run(
 # %% ../../nbs/08_training_config.ipynb #e39ee197
 def chance_of(config: BumpConfig) -> float:
     "What a judge that guesses would give, before the length penalty."
-    return chance_reward(config.hold_out, config.num_negatives, config.forward_weight, config.backward_weight)
+    return reward_of_nothing(config.hold_out, config)
 
 # %% ../../nbs/08_training_config.ipynb #1fb4cb5d
 def cost_of(config: BumpConfig, n_users: int) -> str:

@@ -19,7 +19,7 @@ from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, mo
 from ..neighbours import hardest_positives, likeness
 from ..prompts import load_prompt
 from ..rankings import Judge
-from ..reward import from_all
+from ..reward import RewardPart, from_all
 from .alarms import Alarms, Stop
 from .config import BumpConfig, Setup, check_run, prompt_dataset
 from .runs import MarkCheckpoints, RunLog, last_checkpoint, open_run_folder
@@ -102,7 +102,7 @@ def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Bump
     reward = s.reward()
     trainer = BumpTrainer(
         s.lm.model.train(),
-        reward,
+        RewardPart.all_of(reward) if s.config.reward_parts else reward,
         s.config,
         prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens, load_prompt(s.config.prompts)),
         processing_class=s.lm.tokenizer,
