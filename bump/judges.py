@@ -28,10 +28,10 @@ from bump.prompts import (
 from .rankings import Judge, Ranking, judge_rankings
 
 # %% auto #0
-__all__ = ['ANSWERS', 'IDENTIFIERS', 'RankingQuestion', 'LEAST', 'LM_JUDGES', 'JUDGE_HELP', 'LexicalJudge', 'EmbeddingJudge',
-           'PairBudget', 'frame_tokens', 'LikelihoodJudge', 'YesNoJudge', 'ranking_question', 'fair_question',
-           'ask_rankings', 'LettersJudge', 'order_scores', 'PermutationJudge', 'shuffled_scores', 'shuffle_agreement',
-           'position_prior', 'make_judge', 'JudgeFlags']
+__all__ = ['ANSWERS', 'IDENTIFIERS', 'RankingQuestion', 'LEAST', 'NO_CONTENT', 'LM_JUDGES', 'JUDGE_HELP', 'LexicalJudge',
+           'EmbeddingJudge', 'PairBudget', 'frame_tokens', 'LikelihoodJudge', 'YesNoJudge', 'ranking_question',
+           'fair_question', 'ask_rankings', 'LettersJudge', 'order_scores', 'PermutationJudge', 'shuffled_scores',
+           'shuffle_agreement', 'position_prior', 'CalibratedJudge', 'make_judge', 'JudgeFlags']
 
 # %% ../nbs/05_judges.ipynb #95875780
 class LexicalJudge:
@@ -306,10 +306,40 @@ def position_prior(
     best = scores == scores.max(-1, keepdims=True)
     return (best / best.sum(-1, keepdims=True)).mean(0)
 
+# %% ../nbs/05_judges.ipynb #a0e8c529
+class CalibratedJudge(LettersJudge):
+    "Letters, less what the model says of a list without content (after CapCal, arXiv 2604.10150)."
+
+    def __init__(self, engine: Engine, words: JudgePrompt | None = None):
+        super().__init__(engine, words)
+        self.name = f"calibrated:{engine.name}"
+        self.priors: dict[tuple[str, int], np.ndarray] = {}  # direction and length of list → scores by place
+
+    def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
+        kinds = [(r.direction, len(r.candidates)) for r in rankings]
+        self._learn([k for k in dict.fromkeys(kinds) if k not in self.priors])
+        return [s - self.priors.get(k, np.nan) for k, s in zip(kinds, super().__call__(rankings))]
+
+    def _learn(self, kinds: Sequence[tuple[str, int]]) -> None:
+        empty = [Ranking(NO_CONTENT, (NO_CONTENT,) * n, direction=direction) for direction, n in kinds]
+        for kind, prior in zip(kinds, super().__call__(empty)):
+            if np.isfinite(prior).all():  # else the engine failed, and the rankings are NaN
+                self.priors[kind] = prior
+
+
+NO_CONTENT = "N/A"
+
 # %% ../nbs/05_judges.ipynb #c54136ed
-LM_JUDGES = dict(likelihood=LikelihoodJudge, yesno=YesNoJudge, letters=LettersJudge, permutation=PermutationJudge)
+LM_JUDGES = dict(
+    likelihood=LikelihoodJudge,
+    yesno=YesNoJudge,
+    letters=LettersJudge,
+    calibrated=CalibratedJudge,
+    permutation=PermutationJudge,
+)
 JUDGE_HELP = (
-    "bm25, embed[:MODEL], or one of likelihood, yesno, letters and permutation with :MODEL, where MODEL is embedded, "
+    "bm25, embed[:MODEL], or one of likelihood, yesno, letters, calibrated (letters less a liking for places) and "
+    "permutation with :MODEL, where MODEL is embedded, "
     "a folder, a hub id, vllm:MODEL or http://host:port/v1#model"
 )
 
