@@ -15,7 +15,9 @@ from .engines.base import Engine, EngineSettings, fits, usable_set
 from .engines.make import make_engine
 from .errors import BumpError
 from bump.prompts import (
+    JUDGED,
     LETTERS,
+    RERANKER,
     JudgePrompt,
     encode,
     load_judge_prompt,
@@ -159,9 +161,11 @@ class YesNoJudge:
     order_free = True
 
     def __init__(self, engine: Engine, words: JudgePrompt | None = None):
-        self.name, self.engine, self.words = f"yesno:{engine.name}", engine, words
+        plain = words in (None, JUDGED)
+        self.words = RERANKER if plain and "reranker" in engine.name.lower() else words
+        self.name, self.engine = f"yesno:{engine.name}", engine
         self.answers = usable_set(engine, ANSWERS)
-        self.budget = PairBudget(engine, frame_tokens(engine, yesno_messages("", "", words)), quotes_record=True)
+        self.budget = PairBudget(engine, frame_tokens(engine, yesno_messages("", "", self.words)), quotes_record=True)
 
     def __call__(self, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         short = {pair: self.budget(pair) for pair in dict.fromkeys(p for r in rankings for p in r.pairs())}
@@ -368,7 +372,11 @@ class JudgeFlags:
 
     judge: str = field(default="bm25", metadata=dict(help=f"The frozen judge: {JUDGE_HELP}."))
     judge_prompts: str | None = field(
-        default=None, metadata=dict(help="A YAML file whose part `judge` says how a language model is asked to judge.")
+        default=None,
+        metadata=dict(
+            help="How a language model is asked to judge: reranker, or a YAML file with a part `judge`; default: our "
+            "words, and reranker for models of that name."
+        ),
     )
     judge_batch_tokens: int = field(
         default=16384, metadata=dict(help="In this process: padded tokens that a batch of the judge holds in memory.")

@@ -38,6 +38,9 @@ class PoolSettings:
         "visible histories; training batches are then composed of neighbours.",
     )
     hard_fraction: float = flag(1.0, "Share of hard negatives that are hard; the rest is random.")
+    hard_records: bool = flag(
+        False, "With negatives=hard: the competing records, too, are of the most similar users (ours)."
+    )
     record_threshold: float = flag(
         0.95, "Cosine from which two held-out records are the same and must not compete (with an encoder; ours)."
     )
@@ -54,6 +57,8 @@ class PoolSettings:
         check_at_least(0, record_threshold=self.record_threshold, user_threshold=self.user_threshold)
         if not 0 < self.hard_fraction <= 1:
             raise BumpError(f"hard_fraction is above 0 and at most 1, not {self.hard_fraction:g}.")
+        if self.hard_records and self.negatives != "hard":
+            raise BumpError("hard_records needs negatives=hard, which finds out who is similar.")
         if self.pools == "blocks" and self.negatives == "hard":
             raise BumpError(
                 "Hard negatives are chosen for each user, blocks are shared by all; "
@@ -113,6 +118,7 @@ def draw_pool(
     seed: int = 0,
     step: int = 0,
     hard: Sequence[str] = (),  # users whose profiles compete in any case
+    hard_records: Sequence[str] = (),  # users whose records do
     avoid: frozenset[str] = frozenset(),  # users who compete only where there are too few others, and don't count then
     roster: Roster | None = None,  # of the batch; made here where it is not given
 ) -> Pool:
@@ -126,7 +132,7 @@ def draw_pool(
     def pick(purpose, sizes, first=()):
         return _pick(rng(purpose), user_id, first, users, avoid, sizes, n_negatives)
 
-    records, profiles = pick("records", n_held_out), pick("profiles", n_rollouts, hard)
+    records, profiles = pick("records", n_held_out, hard_records), pick("profiles", n_rollouts, hard)
     return Pool(
         records,
         profiles,

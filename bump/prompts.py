@@ -17,11 +17,12 @@ from .errors import BumpError
 # %% auto #0
 __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD_SYSTEM', 'FORWARD_USER', 'BACKWARD_SYSTEM',
            'BACKWARD_USER', 'CANDIDATE', 'LETTERS', 'SEPARATOR', 'LIKELIHOOD_SYSTEM', 'LIKELIHOOD_USER', 'YESNO_SYSTEM',
-           'YESNO_USER', 'JUDGED', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TASK', 'PROMPT_FILE', 'TEMPLATES',
-           'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt', 'ranking_messages', 'fill',
-           'next_record_messages', 'yesno_messages', 'TaskPrompt', 'task_messages', 'load_prompt', 'load_judge_prompt',
-           'load_task_prompt', 'save_prompt', 'prompt_of', 'frame_pieces', 'prompt_version', 'render',
-           'template_settings', 'begun', 'joined', 'accepted', 'encode', 'shorten', 'fit_records', 'profile_prompt']
+           'YESNO_USER', 'JUDGED', 'RERANKER', 'JUDGE_PRESETS', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TASK',
+           'PROMPT_FILE', 'TEMPLATES', 'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt',
+           'ranking_messages', 'fill', 'next_record_messages', 'yesno_messages', 'TaskPrompt', 'task_messages',
+           'load_prompt', 'load_judge_prompt', 'load_task_prompt', 'save_prompt', 'prompt_of', 'frame_pieces',
+           'prompt_version', 'render', 'template_settings', 'begun', 'joined', 'accepted', 'encode', 'shorten',
+           'fit_records', 'profile_prompt']
 
 # %% ../nbs/02_prompts.ipynb #ea33b3ca
 _TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x)")
@@ -209,6 +210,19 @@ def yesno_messages(profile: str, record: str, words: JudgePrompt | None = None) 
     w = words or JUDGED
     return _chat(w.yesno_system, fill(w.yesno_user, profile=quoted(profile), record=quoted(record)))
 
+# %% ../nbs/02_prompts.ipynb #a10e53fb
+RERANKER = JudgePrompt(
+    yesno_system=(
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+        'Note that the answer can only be "yes" or "no".'
+    ),
+    yesno_user=(
+        "<Instruct>: Given the profile of a person, retrieve records that this person wrote\n"
+        "<Query>: {profile}\n<Document>: {record}"
+    ),
+)
+JUDGE_PRESETS = {"reranker": RERANKER}
+
 # %% ../nbs/02_prompts.ipynb #c4edfb06
 TASK_SYSTEM = (
     "You are given a profile of a person and a task. Do the task as this person would. "
@@ -269,8 +283,10 @@ def load_prompt(name: str) -> WriterPrompt:  # a preset, or a YAML file
     return PRESETS[name] if name in PRESETS else _from_file(name, "writer", WriterPrompt)
 
 
-def load_judge_prompt(name: str | None) -> JudgePrompt:  # a YAML file; None: ours
-    "The words for a judge in the file `name`. Raises `BumpError` like `load_prompt`."
+def load_judge_prompt(name: str | None) -> JudgePrompt:  # a preset, or a YAML file; None: ours
+    "The words for a judge called `name`. Raises `BumpError` like `load_prompt`."
+    if name in JUDGE_PRESETS:
+        return JUDGE_PRESETS[name]
     return _from_file(name, "judge", JudgePrompt) if name else JUDGED
 
 

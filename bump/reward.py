@@ -92,9 +92,13 @@ class Batch:
             return {u: p for u, p in drawn.items() if u in wanted}
         hard = self._closest(avoid, round(s.hard_fraction * K)) if s.negatives == "hard" else {}
         roster = Roster.of(held_out)
-        return {
-            u: draw_pool(u, held_out, rollouts, K, M, s.seed, step, hard.get(u, ()), avoid[u], roster) for u in users
-        }
+
+        def drawn_for(u: str) -> Pool:
+            near = hard.get(u, ())
+            also = near if s.hard_records else ()
+            return draw_pool(u, held_out, rollouts, K, M, s.seed, step, near, also, avoid[u], roster)
+
+        return {u: drawn_for(u) for u in users}
 
     def _closest(self, avoid: dict[str, frozenset[str]], n: int) -> dict[str, list[str]]:
         "The `n` most similar users of each, nearest first, false negatives left out."
