@@ -38,7 +38,7 @@ def parse(
     except (ValueError, TypeError, yaml.YAMLError) as e:
         raise e if isinstance(e, BumpError) else BumpError(_parser_says(str(e))) from e
 
-
+# %% ../nbs/20d_flags.ipynb #2a350548
 def _is_training(cls: type) -> bool:
     "Whether a class is one of transformers' settings, told without importing transformers."
     return any(c.__name__ == "TrainingArguments" for c in cls.__mro__)
@@ -106,7 +106,7 @@ def _take_config(argv: list[str]) -> dict:
         raise BumpError(f"Config file {path} must contain a YAML mapping.")
     return config
 
-
+# %% ../nbs/20d_flags.ipynb #e930845b
 def _true_or_false(text: str) -> bool:
     if text.lower() in ("yes", "true", "t", "y", "1"):
         return True

@@ -347,7 +347,7 @@ JUDGE_HELP = (
     "a folder, a hub id, vllm:MODEL or http://host:port/v1#model"
 )
 
-
+# %% ../nbs/05_judges.ipynb #bbc59a3e
 def make_judge(
     spec: str,  # see `JUDGE_HELP`
     settings: EngineSettings = EngineSettings(),

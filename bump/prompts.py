@@ -165,7 +165,7 @@ class JudgePrompt:
     def __post_init__(self):
         _check_slots("judge's", asdict(self), _SLOTS)
 
-
+# %% ../nbs/02_prompts.ipynb #7c0a2117
 def _check_slots(whose: str, words: dict[str, str], slots: dict[str, set[str]]) -> None:
     for name, text in words.items():
         found, wanted = set(re.findall(r"\{(\w*)\}", text)), slots.get(name, set())
@@ -173,7 +173,7 @@ def _check_slots(whose: str, words: dict[str, str], slots: dict[str, set[str]]) 
             needs, has = (", ".join(f"{{{slot}}}" for slot in sorted(x)) or "no slot" for x in (wanted, found))
             raise BumpError(f"The {whose} prompt needs {needs} in {name!r}; it has {has}.")
 
-
+# %% ../nbs/02_prompts.ipynb #088994bd
 JUDGED = JudgePrompt()
 
 # %% ../nbs/02_prompts.ipynb #81a5f0dd
@@ -235,7 +235,7 @@ TASKS = dict(
     rewrite="Rewrite the sentence as the person would.",
 )
 
-
+# %% ../nbs/02_prompts.ipynb #48f51c3c
 @dataclass(frozen=True)
 class TaskPrompt:
     "How a task is asked for beside a profile and records. Raises `BumpError` where a slot is missing or unknown."
@@ -268,7 +268,7 @@ class TaskPrompt:
 
 TASK = TaskPrompt()
 
-
+# %% ../nbs/02_prompts.ipynb #05ebb168
 def task_messages(
     task: str,  # a key of `TASKS`
     text: str,  # what it is about
@@ -294,7 +294,7 @@ def load_task_prompt(name: str | None) -> TaskPrompt:  # a YAML file; None: ours
     "The words for tasks in the file `name`. Raises `BumpError` like `load_prompt`."
     return _from_file(name, "task", TaskPrompt) if name else TASK
 
-
+# %% ../nbs/02_prompts.ipynb #959a0877
 _Words = TypeVar("_Words")
 
 

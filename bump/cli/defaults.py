@@ -52,7 +52,7 @@ SETTINGS = {  # model → settings of its training
     )
 }
 
-
+# %% ../../nbs/14g_cli_defaults.ipynb #318c1c77
 def training_settings(model: str) -> dict:
     "What a training of this model takes where nothing else is said; nothing for most models."
     if model not in SETTINGS:

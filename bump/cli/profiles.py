@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .logs import LogFlags, choose_users
 from ..errors import BumpError, check_at_least, check_choice, check_whole
 from ..files import read_facts
 from ..flags import flag, parse
+from ..interactions import User
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
 from ..prompts import PROMPT_FILE, load_prompt, prompt_of, save_prompt
@@ -88,11 +90,15 @@ def profile_command(argv: list[str]) -> None:
     hold_out = flags.settled(flags.model or "embedded").hold_out
     users = choose_users(flags.read(hold_out), flags.users)
     model, note = choose_model(flags.model, users)
-    flags = flags.settled(model)
-    settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
     if note:
         print(note)
+    flags = flags.settled(model)
+    settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
     print(f"writing {len(users):,} profiles with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
+    _write(flags, users, settings)
+
+# %% ../../nbs/14c_cli_profiles.ipynb #2fd4cf7f
+def _write(flags: ProfileFlags, users: Sequence[User], settings: dict[str, int]) -> None:
     from bump.store import read_store, write_store
 
     more = dict(batch_size=flags.batch_size, temperature=flags.temperature, seed=flags.seed)
