@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -156,6 +156,7 @@ SAME = (  # settings that decide what is learned
     *RewardSettings.__dataclass_fields__,
     *("users_per_step", "num_generations", "num_iterations", "hold_out", "positives", "positive_window", "encoder"),
     *("judge", "max_prompt_tokens", "max_completion_length", "temperature", "top_p", "loss_type", "beta"),
+    *("reward_parts", "reward_weights", "multi_objective_aggregation"),
     *("scale_rewards", "epsilon", "learning_rate", "lr_scheduler_type", "optim", "use_peft", "lora_r", "lora_alpha"),
 )
 
@@ -164,7 +165,9 @@ def check_same_run(config: BumpConfig, facts: Mapping) -> None:
     "Raise `BumpError` where the run in the folder is another one than that which is to go on."
     folder, advice = Path(config.output_dir), "bring back the old one, or choose another output_dir"
     settings = {name: getattr(config, name) for name in SAME}
-    check_same(folder, read_facts(folder / "bump_config.json"), json.loads(json.dumps(settings, default=str)), advice)
+    defaults = {f.name: f.default for f in fields(config)}  # what a run of an older version, without a field, did
+    before = defaults | read_facts(folder / "bump_config.json")
+    check_same(folder, before, json.loads(json.dumps(settings, default=str)), advice)
     JobFolder(folder, facts, advice=advice).check()
 
 # %% ../../nbs/08b_training_runs.ipynb #5efcf2e2
