@@ -106,6 +106,25 @@ def edited(profiles: Mapping[str, str], remove: Removal) -> tuple[dict[str, str]
     return left, {u: as_many_others(u, profiles[u], max(0, n)) for u, n in fewer.items()}
 
 
+class Remembered:
+    "An encoder that reads no text twice."
+
+    def __init__(self, encoder):
+        self.encoder, self.rows = encoder, {}
+
+    def encode(self, texts: Sequence[str], **how) -> np.ndarray:
+        if new := [t for t in texts if t not in self.rows]:
+            self.rows.update(zip(new, self.encoder.encode(new, **how), strict=True))
+        return np.stack([self.rows[t] for t in texts])
+
+
+def judge_of(name: str):
+    judge = make_judge(name)
+    if hasattr(judge, "encoder"):
+        judge.encoder = Remembered(judge.encoder)
+    return judge
+
+
 def sums(users: Sequence[User], texts: Mapping[str, str], judge) -> np.ndarray:
     parts = score_arms(users, texts, judge, controls=())["profiles"]
     return np.array([parts[u.user_id].forward + parts[u.user_id].backward for u in users])
@@ -117,7 +136,7 @@ def of_a_log(runs: Sequence[dict], data: Path) -> dict:
     every, remove = {u.user_id: u for u in logs.users}, removals(logs.users)
     result: dict = dict(n=sum(r["n_scored"] for r in runs), words={}, judges={})
     for name in JUDGES:
-        judge, values = make_judge(name), defaultdict(list)
+        judge, values = judge_of(name), defaultdict(list)
         for r in runs:
             users = [every[u] for u in r["profiles"]["trained"]]
             for arm in ("zero-shot", "trained"):

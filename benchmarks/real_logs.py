@@ -172,16 +172,15 @@ def one_run(args) -> None:
     users = logs.part("validation") if args.tune else others
     run = args.output_dir / "run"
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
     if not list(run.glob("*model.safetensors")):
         train(mine, args.model, config_of(args, run), callbacks=[Deadline(args.max_minutes or 1e6)])
-    trained = time.perf_counter()
+    started = time.perf_counter()
     arms = profiles(args, users, run)
     facts = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("data", "collect")}
-    steps = len((run / "metrics.jsonl").read_text().splitlines())
-    seconds = dict(training=trained - started, writing=time.perf_counter() - trained)
+    steps = [json.loads(line)["seconds"] for line in (run / "timings.jsonl").read_text().splitlines()]
+    seconds = dict(training=sum(steps), writing=time.perf_counter() - started)  # also of a run that was interrupted
     result = dict(settings=facts, device=device(), n_trained=len(mine), n_scored=len(users))
-    result |= dict(steps=steps, seconds=seconds, profiles=arms, scores={})
+    result |= dict(steps=len(steps), seconds=seconds, profiles=arms, scores={})
     for name in args.judges:
         began = time.perf_counter()
         scores = result["scores"][name] = scored(users, arms, make_judge(name))
