@@ -128,7 +128,8 @@ def test_the_backbone_is_asked_in_the_words_of_a_file(here, lamp_world, tmp_path
     rows = [(tmp_path / name / "prompts.jsonl").read_text().splitlines() for name in ("ours", "theirs")]
     ours, theirs = ({json.loads(line)["hash"] for line in lines} for lines in rows)
     assert len(ours) == len(theirs) == 8 and not ours & theirs
-    assert "begun with prompts=" in one_sentence(here(*flags, "--output_dir", tmp_path / "theirs", code=2).err)
+    said = here(*flags, "--output_dir", tmp_path / "theirs", code=2).err.splitlines()[-1]  # below a bar
+    assert "begun with prompts=" in one_sentence(said)
 
 
 def test_two_processes_do_not_share_a_run(here, lamp_world, tmp_path):
