@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from real_logs import LOGS
 
 from bump.engines.base import EngineSettings
 from bump.engines.local import order_tokens
@@ -258,12 +259,6 @@ def peer(engine) -> dict:
     )
 
 
-LOGS = {
-    "movielens": "movielens",
-    "LaMP-7": "lamp/LaMP_7",
-    "stackexchange": "stackexchange/logs.jsonl",
-    "papers": "papers/logs.jsonl",
-}
 LONGEST = 64  # tokens of a record, and of a profile made of the newest records
 
 
