@@ -16,6 +16,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from bump.interactions import Logs, User, load_logs
 from bump.intrinsic import METRICS, best_of, chance_levels, score_arms
 from bump.judges import make_judge
 from bump.models import load_model
+from bump.privacy import scrub_users
 from bump.prompts import encode, joined, load_prompt, profile_prompt
 from bump.reward import Parts
 from bump.seeds import named_rng
@@ -55,6 +57,7 @@ def flags():
     parser.add_argument("--collect", type=Path)
     parser.add_argument("--log", choices=LOGS)
     parser.add_argument("--half", type=int, default=0, choices=(0, 1), help="of the users to train on")
+    parser.add_argument("--scrub", action="store_true", help="without handles, addresses, phone numbers and ids")
     parser.add_argument("--tune", action="store_true", help="score the validation users, not the other half")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--judge", default=JUDGES[0], help="of the training")
@@ -66,6 +69,7 @@ def flags():
     parser.add_argument("--learning_rate", type=float, default=1e-4)
     parser.add_argument("--users_per_step", type=int, default=32)
     parser.add_argument("--num_generations", type=int, default=8)
+    parser.add_argument("--best_of", type=int, default=8, help="profiles to pick from; 1 leaves this control out")
     parser.add_argument("--max_prompt_tokens", type=int, default=512)
     parser.add_argument("--max_new_tokens", type=int, default=40)
     parser.add_argument("--loss_type", default="dapo")
@@ -83,6 +87,16 @@ class Deadline(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         control.should_training_stop = control.should_training_stop or time.monotonic() > self.ends
+
+
+def read_logs(data: Path, log: str, scrubbed: bool) -> Logs:
+    logs = load_logs(data / LOGS[log])
+    return replace(logs, users=scrub_users(logs.users)) if scrubbed else logs
+
+
+def name_of(settings: Mapping) -> str:
+    "What a run trained on: the log, and whether it was scrubbed (runs before that was possible do not say)."
+    return settings["log"] + (", scrubbed" if settings.get("scrub") else "")
 
 
 def split(logs: Logs, half: int, seed: int) -> tuple[list[User], list[User]]:
@@ -140,14 +154,15 @@ def written(args, model: str, users: Sequence[User], n: int, temperature: float)
 
 def profiles(args, users: Sequence[User], run: Path) -> dict[str, dict[str, str]]:
     "Arm → user → profile, of the untrained and of the trained policy."
-    drafts = written(args, args.model, users, args.num_generations, 1.0)
+    drafts = written(args, args.model, users, args.best_of, 1.0)
+    best = {f"best of {args.best_of}": best_of(users, drafts, make_judge(args.judge))} if args.best_of > 1 else {}
     firsts = {u: texts[0] for u, texts in drafts.items()}
     before = written(args, args.model, users, 1, 0.0)
     after, sampled = (written(args, str(run), users, 1, t) for t in (0.0, 1.0))
     return {
         "zero-shot": {u: t[0] for u, t in before.items()},
         "zero-shot, sampled": firsts,
-        f"best of {args.num_generations}": best_of(users, drafts, make_judge(args.judge)),
+        **best,
         "trained": {u: t[0] for u, t in after.items()},
         "trained, sampled": {u: t[0] for u, t in sampled.items()},
     }
@@ -167,7 +182,7 @@ def scored(users: Sequence[User], arms: Mapping[str, Mapping[str, str]], judge) 
 
 
 def one_run(args) -> None:
-    logs = load_logs(args.data / LOGS[args.log])
+    logs = read_logs(args.data, args.log, args.scrub)
     mine, others = split(logs, args.half, args.seed)
     users = logs.part("validation") if args.tune else others
     run = args.output_dir / "run"
@@ -259,7 +274,7 @@ def together(runs: Sequence[dict]) -> dict:
         }
         tables[judge] = table(dict(chance=both[0]["chance"], arms=arms))
     return dict(
-        log=first["settings"]["log"],
+        log=name_of(first["settings"]),
         trained_by=first["settings"]["judge"],
         device=first["device"],
         steps=[r["steps"] for r in runs],
@@ -273,7 +288,7 @@ def collect(folder: Path) -> dict:
     found = [(p.parent, json.loads(p.read_text())) for p in sorted(folder.glob("*/result.json"))]
     groups: dict[tuple[str, str], list[dict]] = {}
     for _, r in found:
-        groups.setdefault((r["settings"]["log"], r["settings"]["judge"]), []).append(r)
+        groups.setdefault((name_of(r["settings"]), r["settings"]["judge"]), []).append(r)
     return dict(runs=[described(*x) for x in found], tables=[together(runs) for runs in groups.values()])
 
 
@@ -281,7 +296,8 @@ def score_more(folder: Path, data: Path, judges: Sequence[str]) -> None:
     "Score the profiles of finished runs by further judges."
     for path in sorted(folder.glob("*/result.json")):
         r = json.loads(path.read_text())
-        by_id = {u.user_id: u for u in load_logs(data / LOGS[r["settings"]["log"]]).users}
+        settings = r["settings"]
+        by_id = {u.user_id: u for u in read_logs(data, settings["log"], settings.get("scrub", False)).users}
         users = [by_id[u] for u in r["profiles"]["trained"]]
         for name in judges:
             if name not in r["scores"]:

@@ -24,8 +24,8 @@ from .seeds import named_rng
 from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
 # %% auto #0
-__all__ = ['CONTROLS', 'METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score', 'chance_levels',
-           'show_score', 'best_of']
+__all__ = ['CONTROLS', 'AT_ONCE', 'METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score',
+           'chance_levels', 'show_score', 'best_of']
 
 # %% ../nbs/10_intrinsic.ipynb #76e5ba05
 def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> None:
@@ -114,13 +114,18 @@ def _control(
     return ({u.user_id: raw_records(u, words[u.user_id], drawn[u.user_id]) for u in users},) * 2
 
 # %% ../nbs/10_intrinsic.ipynb #715db10f
+AT_ONCE = 8192  # users whose questions are in memory at a time
+
+
 def _score_arm(
     batch: Batch, own: Mapping[str, str], shown: Mapping[str, str], pools: Mapping[str, Pool], judge: Judge
 ) -> dict[str, Parts]:
     n_orders = 1 if judge.order_free else None
-    arm = Batch(batch.held_out, {u: [t] for u, t in shown.items()})
-    questions = {u: rollout_rankings(arm, u, own[u], pool, n_orders) for u, pool in pools.items()}
-    return judge_profiles(questions, judge)
+    arm, ids, scored = Batch(batch.held_out, {u: [t] for u, t in shown.items()}), list(pools), {}
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        scored |= judge_profiles({u: rollout_rankings(arm, u, own[u], pools[u], n_orders) for u in some}, judge)
+    return scored
 
 # %% ../nbs/10_intrinsic.ipynb #268c192f
 METRICS = dict(

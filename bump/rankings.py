@@ -52,10 +52,10 @@ class Judge(Protocol):
 # %% ../nbs/04a_rankings.ipynb #e4b5cc1c
 def judge_rankings(judge: Judge, rankings: Sequence[Ranking]) -> list[np.ndarray]:
     "Scores of `rankings`, each distinct question judged once, and equal candidates scored alike."
-    asked = [r.blind() for r in rankings]
-    unique = list(dict.fromkeys(asked))
-    scores = dict(zip(unique, judge(unique), strict=True))
-    for r, s in scores.items():
+    places: dict[Ranking, int] = {}
+    asked = [places.setdefault(r.blind(), len(places)) for r in rankings]  # hashed once: it is half of the work
+    scores = list(judge(list(places)))
+    for r, s in zip(places, scores, strict=True):
         if np.shape(s) != (len(r.candidates),):
             raise ValueError(f"{judge.name} returned shape {np.shape(s)} for {len(r.candidates)} candidates")
     return [_tied(r, np.asarray(scores[a], float)) for r, a in zip(rankings, asked)]

@@ -17,7 +17,8 @@ from ..flags import flag, parse
 from ..interactions import load_logs
 
 # %% auto #0
-__all__ = ['CONTROLS', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags', 'embedded_command']
+__all__ = ['CONTROLS', 'COMPARED', 'QuickstartFlags', 'free_folder', 'quickstart', 'quick_config', 'EmbeddedFlags',
+           'embedded_command']
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #784c65ee
 @dataclass
@@ -31,7 +32,7 @@ class QuickstartFlags(LogFlags):
     prompts: str = flag("subjects", "With --logs: how the writer is asked, see bump train.")
     judge: str = flag("embed:minilm", "With --logs: the judge of the training; BM25 judges, too.")
     max_steps: int | None = flag(None, "GRPO steps; default 28, with --logs 40.")
-    n_users: int = flag(1500, "Users in the world; a fifth of them is kept for the comparison.")
+    n_users: int = flag(1500, "Users in the world; a fifth of them is not trained on, and at most 120 of those are compared.")
     seed: int = flag(0, "Seed of the world and of training.")
 
     def __post_init__(self):
@@ -63,8 +64,9 @@ def quickstart(argv: list[str]) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise BumpError(f"{folder} is not empty; choose another --output_dir.")
     logs, traits = _world(folder, flags)
-    unseen, judges = logs.part("validation") + logs.part("test"), [make_judge("likelihood"), make_judge("bm25")]
+    unseen, judges = logs.part("test") + logs.part("validation"), [make_judge("likelihood"), make_judge("bm25")]
     print(f"a synthetic world of {logs.summary()}; {len(unseen)} of them are never trained on")
+    unseen = unseen[:COMPARED]
     before = _write_and_score(unseen, "embedded", folder / "before.jsonl", judges, flags.seed)
     config = quick_config(folder / "run", flags.max_steps or 28, flags.seed)
     print(
@@ -85,11 +87,11 @@ def _world(folder: Path, flags: QuickstartFlags):
     return load_logs(save_world(population, folder / "world")), {p.user_id: p.traits for p in population}
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #4ade1d3e
-def quick_config(output_dir: Path, max_steps: int, seed: int):
-    "Settings for a model of a million parameters on two cores."
+def quick_config(output_dir: Path, max_steps: int, seed: int, **others):
+    "Settings for a model of a million parameters on two cores; `others` go before them."
     from bump.training.config import BumpConfig
 
-    return BumpConfig(
+    settings = dict(
         output_dir=str(output_dir),
         judge="likelihood",
         users_per_step=10,
@@ -102,9 +104,11 @@ def quick_config(output_dir: Path, max_steps: int, seed: int):
         seed=seed,
         save_steps=20,
     )
+    return BumpConfig(**{**settings, **others})
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c342a5ac
 CONTROLS = dict(stranger="other user's", raw_records="newest records", random_records="random records")
+COMPARED = 120  # users of whom profiles are written and scored before and after: a third of the time is theirs
 
 
 def _write_and_score(users, model: str, store: Path, judges: list, seed: int, controls: Sequence[str] = ()):
