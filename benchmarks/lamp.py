@@ -39,9 +39,10 @@ from bump.lamp.tasks import LAMP, find_task
 from bump.lamp.training import BackboneConfig, prepare_labelled, tune_backbone
 from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
+from bump.refresh import write_store
 from bump.reward import Batch, RewardSettings, score_batch
 from bump.statistics import bootstrap_mean
-from bump.store import read_store, write_store
+from bump.store import read_store
 from bump.training.config import BumpConfig
 from bump.training.fit import fit, train
 from bump.training.runs import checkpoints

@@ -65,9 +65,12 @@ class FlagParser(argparse.ArgumentParser):
 
     def _add(self, f: Field, hint) -> None:
         kinds = get_args(hint) or (hint,)
-        kind = next(k for k in KINDS if k in kinds)
+        several = list[str] in kinds  # all words up to the next flag
+        kind = str if several else next(k for k in KINDS if k in kinds)
         default = f.default if f.default is not MISSING else f.default_factory()  # type: ignore[operator]
         more = dict(type=kind, default=default, help=f.metadata.get("help"))
+        if several:
+            more.update(nargs="+")
         if kind is bool:
             more.update(type=_true_or_false, nargs="?", const=True)
         self.add_argument(*dict.fromkeys((f"--{f.name}", f"--{f.name.replace('_', '-')}")), **more)

@@ -5,18 +5,19 @@
 # %% ../nbs/09_profiles.ipynb #666ede58
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from .engines.base import Completion, Engine
 from .errors import BumpError, check_at_least, check_whole
-from .interactions import User
+from .interactions import Interaction, User
 from .prompts import OPEN, WriterPrompt, encode, joined, profile_prompt, prompt_version
 from .seeds import named_rng
 
 # %% auto #0
-__all__ = ['Profile', 'WriterSettings', 'write_profiles']
+__all__ = ['Profile', 'WriterSettings', 'write_profiles', 'history_digest']
 
 # %% ../nbs/09_profiles.ipynb #4898ac99
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Profile:
     written_at: str  # UTC, ISO 8601
     temperature: float = 0.0  # 0: greedy
     seed: int = 0  # of the sampling
+    digest: str = ""  # of the visible history; older stores have none
+    version: int = 1  # of this user's profile in its store
 
     @property
     def n_read(self) -> int:
@@ -123,6 +126,14 @@ def _begun(c: Completion, prompt: WriterPrompt, writer: Engine) -> Completion:  
     return replace(c, text=joined(prompt.begin, c.text), tokens=first + c.tokens)
 
 # %% ../nbs/09_profiles.ipynb #49f0f01f
+def history_digest(records: Sequence[Interaction]) -> str:  # 32 hex digits
+    "Equal for equal records in the same order; it changes with every new record."
+    digest = hashlib.blake2b(digest_size=16)
+    for r in records:
+        digest.update(hashlib.blake2b(f"{r.time}\0{r.text}".encode(), digest_size=16).digest())
+    return digest.hexdigest()
+
+# %% ../nbs/09_profiles.ipynb #f11e3e15
 def _profile(
     user: User, n_read: int, c: Completion, writer: Engine, settings: WriterSettings, prompt: WriterPrompt
 ) -> Profile:
@@ -140,5 +151,6 @@ def _profile(
         c.tokens,
         c.truncated,
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        digest=history_digest(user.visible),
         **asdict(settings),
     )

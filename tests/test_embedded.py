@@ -7,25 +7,25 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import torch
 from conftest import ROOT
+from processes import Started
 from safetensors.torch import load_file
 
-from bump.embedded import Recipe
+from bump.embedded import Recipe, train_embedded
 from bump.models import EMBEDDED
 from bump.prompts import PROMPT_VERSION
 
 TINY = dict(hidden_size=32, num_layers=1, drills=40, steps=40)  # drills only: no lesson is made
-CODE = """
-import json, sys
-from pathlib import Path
-from bump.embedded import Recipe, train_embedded
-train_embedded(Path(sys.argv[1]), Recipe(**json.loads(sys.argv[2])), save_steps=5)
-"""
 
 
-def started(work):
+def build(work: str) -> None:
+    train_embedded(Path(work), Recipe(**TINY), save_steps=5)
+
+
+def prepare(work):
     "A training at step 0 with the shipped tokenizer."
     from dataclasses import asdict
 
@@ -34,26 +34,27 @@ def started(work):
         if (EMBEDDED / name).exists():
             shutil.copy(EMBEDDED / name, work)
     (work / "recipe.json").write_text(json.dumps(dict(asdict(Recipe(**TINY)), prompt_version=PROMPT_VERSION)))
-    return [sys.executable, "-c", CODE, str(work), json.dumps(TINY)]
 
 
 def test_build_killed_twice_equals_build_not_killed(tmp_path):
-    subprocess.run(started(tmp_path / "whole"), check=True, capture_output=True)
-    command = started(tmp_path / "killed")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    prepare(whole)
+    prepare(killed)
+    Started(whole, call=build).finish()
     for wanted in (5, 20):
-        p = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while p.poll() is None and not (tmp_path / "killed" / f"checkpoint-{wanted}" / "trainer_state.json").exists():
+        p = Started(killed, call=build)
+        while p.poll() is None and not (killed / f"checkpoint-{wanted}" / "trainer_state.json").exists():
             time.sleep(0.01)
         assert p.poll() is None, "finished before it could be killed"
         p.send_signal(signal.SIGKILL)
         p.wait()
-    subprocess.run(command, check=True, capture_output=True)
-    a, b = (load_file(tmp_path / name / "checkpoint-40" / "model.safetensors") for name in ("whole", "killed"))
+    Started(killed, call=build).finish()
+    a, b = (load_file(folder / "checkpoint-40" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_another_recipe_does_not_continue_a_build(tmp_path, bump):
-    started(tmp_path / "model.work")
+    prepare(tmp_path / "model.work")
     refusal = bump("embedded", "build", "--output_dir", tmp_path / "model", code=2).stderr
     assert "was begun with hidden_size=32, now it is 128" in refusal
     assert "exists already" in bump("embedded", "build", "--output_dir", tmp_path, code=2).stderr

@@ -12,6 +12,7 @@ import time
 import pytest
 import yaml
 from conftest import ROOT
+from processes import Started
 from test_cli import one_sentence
 
 SMALL = [
@@ -45,19 +46,7 @@ CYCLES = [
 
 
 def start(log, out, *more):
-    return subprocess.Popen(
-        [sys.executable, "-m", "bump", "train", "--logs", str(log), "--output_dir", str(out), *SMALL, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(p, code=0):
-    out, err = p.communicate(timeout=500)
-    assert p.returncode == code, f"exit {p.returncode}\n{out}\n{err}"
-    return out, err
+    return Started("train", "--logs", log, "--output_dir", out, *SMALL, *more)
 
 
 def steps(out) -> int:
@@ -67,7 +56,7 @@ def steps(out) -> int:
 def wait_for(p, out, n):
     while p.poll() is None and steps(out) < n:
         time.sleep(0.005)
-    assert p.poll() is None, finish(p)
+    assert p.poll() is None, p.finish()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +80,7 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
     wait_for(p, killed, 5)
     p.send_signal(signal.SIGTERM)  # as a scheduler does
-    assert "--resume_from_checkpoint true" in finish(p, code=130)[1]
+    assert "--resume_from_checkpoint true" in p.finish(code=130)[1]
     p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
     wait_for(p, killed, 7)
     p.send_signal(signal.SIGKILL)
@@ -99,16 +88,16 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     p = start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true")
     wait_for(p, killed, 8)
     p.send_signal(signal.SIGINT)
-    _, err = finish(p, code=130)
+    _, err = p.finish(code=130)
     assert "--resume_from_checkpoint true" in err and not (killed / "model.safetensors").exists(), err
-    finish(start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true"))
-    finish(never_stopped)
+    start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true").finish()
+    never_stopped.finish()
     assert steps(whole) == 12
     for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     changed = [f if f != "likelihood" else "bm25" for f in CYCLES]
     assert "was begun with judge='likelihood', now it is 'bm25'" in one_sentence(
-        finish(start(small_log, killed, *changed, "--resume_from_checkpoint", "true"), code=2)[1]
+        start(small_log, killed, *changed, "--resume_from_checkpoint", "true").finish(code=2)[1]
     )
 
 
@@ -245,7 +234,7 @@ def test_one_process_trains_in_a_folder(name, small_log, tmp_path):
 
     class Second(TrainerCallback):
         def on_step_end(self, args, state, control, **_):
-            seen.append(finish(start(small_log, out, "--resume_from_checkpoint", "true"), code=2)[1])
+            seen.append(start(small_log, out, "--resume_from_checkpoint", "true").finish(code=2)[1])
 
     config = BumpConfig(output_dir=str(out), **TINY, max_steps=1)
     train(load_logs(str(small_log)).users, "embedded", config, callbacks=[Second()])
@@ -281,10 +270,8 @@ def test_settings_that_cannot_be_are_refused(setting, says):
 
 
 def test_an_alarm_stops_with_a_checkpoint(small_log, tmp_path):
-    out, err = finish(
-        start(small_log, tmp_path / "run", "--on_alarm", "stop", "--max_steps", "40", "--max_completion_length", "4"),
-        code=2,
-    )
+    more = ["--on_alarm", "stop", "--max_steps", "40", "--max_completion_length", "4"]
+    _, err = start(small_log, tmp_path / "run", *more).finish(code=2)
     sentences = err.strip().splitlines()
     assert any("run into max_completion_length" in s for s in sentences) and "Stopped by an alarm" in sentences[-1], err
     assert steps(tmp_path / "run") < 40 and list((tmp_path / "run").glob("checkpoint-*/complete"))
@@ -334,7 +321,7 @@ def test_metrics_go_to_tensorboard(small_log, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'bump[report]')")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    finish(start(small_log, tmp_path / "run", "--max_steps", "2", "--report_to", "tensorboard"))
+    start(small_log, tmp_path / "run", "--max_steps", "2", "--report_to", "tensorboard").finish()
     folder = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -322,7 +322,7 @@ def _write_profiles(
     flags: EvalFlags, questions, store: Path, ids: list[str], chunk: int = 5000
 ) -> None:  # users are read from disk in chunks
     from bump.prompts import prompt_of
-    from bump.store import write_store
+    from bump.refresh import write_store
 
     if store.exists():
         drop_cut_line(store)

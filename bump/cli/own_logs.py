@@ -101,7 +101,8 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
 def _written(users: Sequence[User], model: str, store: Path, own: OwnLogs, seed: int) -> dict:
     from bump.engines.make import make_engine
     from bump.prompts import load_prompt
-    from bump.store import read_store, write_store
+    from bump.refresh import write_store
+    from bump.store import read_store
 
     settings = dict(max_prompt_tokens=own.max_prompt_tokens, max_new_tokens=own.max_new_tokens)
     sampling = dict(temperature=1.0, seed=seed, prompt=load_prompt(own.prompts))

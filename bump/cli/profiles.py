@@ -18,10 +18,11 @@ from ..flags import flag, parse
 from ..interactions import User
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
-from ..prompts import PROMPT_FILE, load_prompt, prompt_of, save_prompt
+from ..prompts import PROMPT_FILE, WriterPrompt, load_prompt, prompt_of, save_prompt
 
 # %% auto #0
-__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'ExportFlags', 'export_command', 'ScoreFlags', 'score_command']
+__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'writer_prompt', 'load_writer', 'ExportFlags', 'export_command',
+           'ScoreFlags', 'score_command']
 
 # %% ../../nbs/14c_cli_profiles.ipynb #75c77f33
 @dataclass
@@ -36,7 +37,9 @@ class ProfileFlags(LogFlags):
     tokenizer: str | None = flag(
         None, "For a writer behind a server: the model whose tokenizer counts the tokens of a prompt."
     )
-    output: str | None = flag(None, "The store to write, a JSONL file; an unfinished one is continued.")
+    output: str = flag("profiles.db", "The store to write, or a JSONL file (.jsonl); one that is there is continued.")
+    refresh: bool = flag(False, "Write stale profiles again: other records, another model, prompt or setting.")
+    keep: int = flag(2, "Versions of a user's profile that stay in the store, the newest among them.")
     users: str = flag("all", "Whose profiles: all, train, validation or test.")
     hold_out: int | None = flag(
         None,
@@ -59,7 +62,7 @@ class ProfileFlags(LogFlags):
     def __post_init__(self):
         check_whole(0, hold_out=self.hold_out, seed=self.seed)
         check_whole(1, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens)
-        check_whole(1, batch_size=self.batch_size)
+        check_whole(1, batch_size=self.batch_size, keep=self.keep)
         check_at_least(0, temperature=self.temperature)
         if self.prompts is not None:
             load_prompt(self.prompts)
@@ -85,8 +88,6 @@ def run_settings(model: str) -> dict[str, int]:
 def profile_command(argv: list[str]) -> None:
     "Write profiles for the users of a log."
     (flags,) = parse(argv, ProfileFlags)
-    if not flags.output:
-        raise BumpError("Where to? Give a file for the profiles with --output.")
     hold_out = flags.settled(flags.model or "embedded").hold_out
     users = choose_users(flags.read(hold_out), flags.users)
     model, note = choose_model(flags.model, users)
@@ -99,21 +100,28 @@ def profile_command(argv: list[str]) -> None:
 
 # %% ../../nbs/14c_cli_profiles.ipynb #2fd4cf7f
 def _write(flags: ProfileFlags, users: Sequence[User], settings: dict[str, int]) -> None:
-    from bump.store import read_store, write_store
+    from bump.refresh import missing, write_store
 
-    more = dict(batch_size=flags.batch_size, temperature=flags.temperature, seed=flags.seed)
-    more["prompt"] = load_prompt(flags.prompts) if flags.prompts else prompt_of(flags.model)
-    written = write_store(users, _load_writer(flags), flags.output, **settings, **more)
-    done = read_store(flags.output).keys() & {u.user_id for u in users}
-    if len(done) < len(users):
+    more = {k: getattr(flags, k) for k in ("batch_size", "temperature", "seed", "refresh", "keep")}
+    prompt = writer_prompt(flags)
+    written = write_store(users, load_writer(flags), flags.output, **settings, **more, prompt=prompt)
+    lost, forgotten = missing(flags.output, users)
+    if lost:
         raise BumpError(
-            f"{flags.output}: {len(users) - len(done):,} of {len(users):,} profiles are missing, since the server "
-            "failed on them; run the same command again to write those."
+            f"{flags.output}: {lost:,} of {len(users):,} profiles are missing, since the server failed on them; run "
+            "the same command again to write those."
         )
-    print(f"{flags.output}: {len(users):,} profiles, {written:,} written now")
+    left_out = f"; forgotten users, who were left out: {forgotten:,}" if forgotten else ""
+    print(f"{flags.output}: {len(users) - forgotten:,} profiles, {written:,} written now{left_out}")
+
+# %% ../../nbs/14c_cli_profiles.ipynb #66463580
+def writer_prompt(flags: ProfileFlags) -> WriterPrompt:
+    "How the writer is asked: as the flags say, or else as it was trained."
+    return load_prompt(flags.prompts) if flags.prompts else prompt_of(flags.model)
 
 
-def _load_writer(flags: ProfileFlags):
+def load_writer(flags: ProfileFlags):
+    "The writer's engine, with room for the longest prompt and profile."
     from bump.engines.base import EngineSettings
     from bump.engines.make import make_engine
     from bump.models import load_tokenizer, model_folder

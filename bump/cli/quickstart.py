@@ -32,7 +32,9 @@ class QuickstartFlags(LogFlags):
     prompts: str = flag("subjects", "With --logs: how the writer is asked, see bump train.")
     judge: str = flag("embed:minilm", "With --logs: the judge of the training; BM25 judges, too.")
     max_steps: int | None = flag(None, "GRPO steps; default 28, with --logs 40.")
-    n_users: int = flag(1500, "Users in the world; a fifth of them is not trained on, and at most 120 of those are compared.")
+    n_users: int = flag(
+        1500, "Users in the world; a fifth of them is not trained on, and at most 120 of those are compared."
+    )
     seed: int = flag(0, "Seed of the world and of training.")
 
     def __post_init__(self):
@@ -114,7 +116,8 @@ COMPARED = 120  # users of whom profiles are written and scored before and after
 def _write_and_score(users, model: str, store: Path, judges: list, seed: int, controls: Sequence[str] = ()):
     from bump.engines.make import make_engine
     from bump.intrinsic import score
-    from bump.store import read_store, write_store
+    from bump.refresh import write_store
+    from bump.store import read_store
 
     write_store(
         users,
