@@ -47,7 +47,7 @@ APPLICATION = int.from_bytes(b"BUMP", "big")  # by which our files are told from
 
 # %% ../nbs/09a_store.ipynb #efdcd971
 def _connected(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     for pragma in ("journal_mode = WAL", "secure_delete = ON"):
         db.execute(f"PRAGMA {pragma}")
     return db

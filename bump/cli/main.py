@@ -24,6 +24,7 @@ COMMANDS = {  # name → module, function, what it does
     "stale": ("store", "stale_command", "whose profiles are missing or stale, and why"),
     "forget": ("store", "forget_command", "delete all profiles of users, and show that nothing is left"),
     "convert": ("store", "convert_command", "profiles from one kind of file into another"),
+    "serve": ("store", "serve_command", "a proxy that puts profiles into the requests to a model's server"),
     "score": ("profiles", "score_command", "score profiles on held-out records"),
     "export": ("profiles", "export_command", "a model with its adapter merged in, as a plain folder"),
     "audit": ("logs", "audit_command", "what profiles leak: identifiers, copied text, other users' text"),

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from .logs import choose_users
 from .profiles import ProfileFlags, load_writer, writer_prompt
-from ..errors import BumpError
+from ..errors import BumpError, check_at_least, check_whole
 from ..flags import flag, parse
 
 # %% auto #0
-__all__ = ['StaleFlags', 'stale_command', 'ForgetFlags', 'forget_command', 'ConvertFlags', 'convert_command']
+__all__ = ['StaleFlags', 'stale_command', 'ForgetFlags', 'forget_command', 'ConvertFlags', 'convert_command', 'ServeFlags',
+           'serve_command']
 
 # %% ../../nbs/14h_cli_store.ipynb #864285fa
 @dataclass
@@ -98,3 +101,50 @@ def convert_command(argv: list[str]) -> None:
     from bump.store import iter_profiles, save_profiles
 
     print(f"{flags.output}: {save_profiles(iter_profiles(flags.profiles), flags.output):,} profiles")
+
+# %% ../../nbs/14h_cli_store.ipynb #a41d3b61
+@dataclass
+class ServeFlags:
+    "What the proxy serves, where it listens, and to whom it passes requests on."
+
+    store: str = flag("profiles.db", "The store of the profiles.")
+    upstream: str | None = flag(None, "The server behind, an address up to /v1, such as http://127.0.0.1:8001/v1.")
+    host: str = flag("127.0.0.1", "The address to listen on; another one than this machine's needs BUMP_SERVE_KEY.")
+    port: int = flag(8080, "The port to listen on.")
+    timeout: float = flag(300.0, "Seconds without a byte after which the server behind has failed.")
+    max_body: int = flag(4 << 20, "Largest request in bytes.")
+
+    def __post_init__(self):
+        check_whole(1, port=self.port, max_body=self.max_body)
+        check_at_least(0.001, timeout=self.timeout)
+        if self.upstream and not self.upstream.startswith(("http://", "https://")):
+            raise BumpError(f"upstream is an address that begins with http:// or https://, not {self.upstream!r}.")
+
+
+def serve_command(argv: list[str]) -> None:
+    "Put users' profiles into the requests to a model's server."
+    (flags,) = parse(argv, ServeFlags)
+    if not flags.upstream:
+        raise BumpError("Which server is behind? Give its address with --upstream.")
+    key, upstream_key = os.environ.get("BUMP_SERVE_KEY"), os.environ.get("BUMP_UPSTREAM_KEY")
+    if not key and flags.host not in ("127.0.0.1", "localhost", "::1"):
+        raise BumpError(f"Who may read profiles from {flags.host}? Set a key in the environment: BUMP_SERVE_KEY.")
+    uvicorn = _uvicorn()
+    from bump.serve import BrokeOff, Serving, make_app
+    from bump.store import ProfileStore
+
+    expected = logging.getLogger("uvicorn.error")  # would tell of them at length
+    expected.addFilter(lambda r: not (r.exc_info and isinstance(r.exc_info[1], BrokeOff)))
+    with ProfileStore(flags.store) as store:
+        serving = Serving(store, flags.upstream.rstrip("/"), key, upstream_key, flags.timeout, flags.max_body)
+        print(f"{flags.store}: {len(store):,} profiles, on http://{flags.host}:{flags.port}/v1", flush=True)
+        uvicorn.run(make_app(serving), host=flags.host, port=flags.port, access_log=False, log_level="warning")
+
+
+def _uvicorn():
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise BumpError("The proxy needs two more packages; install them with: pip install 'bump[serve]'.") from None
+    return uvicorn
