@@ -24,7 +24,7 @@ from .profiles import Profile
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'SCHEMA', 'APPLICATION', 'WRITER', 'OWN', 'SELECT', 'NEWEST', 'OF_ALL', 'INSERT', 'DROP_OLD',
-           'SAME_WRITER', 'ADD_WRITER', 'PIECE', 'LONG_ID', 'ProfileStore', 'changed_words', 'read_lines',
+           'SAME_WRITER', 'ADD_WRITER', 'PIECE', 'LEAST', 'OTHERS', 'ProfileStore', 'changed_words', 'read_lines',
            'read_parquet', 'is_database', 'iter_profiles', 'read_store', 'save_profiles', 'Forgotten', 'forget']
 
 # %% ../nbs/09a_store.ipynb #f9f653b8
@@ -202,12 +202,12 @@ class ProfileStore(_Readable):
         self.db.execute(ADD_WRITER, row)
         return self.db.execute(f"SELECT id FROM writers WHERE {SAME_WRITER}", row).fetchone()[0]
 
-    def forget(self, user_ids: Collection[str]) -> list[str]:  # the texts that are gone
+    def forget(self, user_ids: Collection[str]) -> dict[str, list[str]]:  # user → the texts that are gone
         "Delete all versions of these users, and remember, without their ids, that nothing is written about them again."
-        now, gone = datetime.now(UTC).isoformat(timespec="seconds"), []
+        now, gone = datetime.now(UTC).isoformat(timespec="seconds"), {}
         with self.transaction():
             for u in user_ids:
-                gone += [p.profile for p in self.versions(u)]
+                gone[u] = [p.profile for p in self.versions(u)]
                 self.db.execute("DELETE FROM profiles WHERE user_id = ?", (u,))
                 self.db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (self._hidden(u), now))
         return gone
@@ -339,30 +339,21 @@ def save_profiles(
 
 # %% ../nbs/09a_store.ipynb #a3e31ac6
 PIECE = 24  # bytes of a deleted text that are looked for at once
-LONG_ID = 6  # bytes from which an id is looked for
+LEAST = 6  # bytes of a text or an id below which chance would find it
 
 
-def _pieces(text: str) -> set[bytes]:
-    b = text.encode()
-    return {b[i : i + PIECE] for i in range(0, max(1, len(b) - PIECE + 1), PIECE)} - {b""}
+def _pieces(user_id: str, texts: Iterable[str]) -> set[bytes]:
+    "What must not be found of a user: the id, and each text from end to end."
+    encoded = [t.encode() for t in texts]
+    cut = {b[i : i + PIECE] for b in encoded for i in range(0, max(1, len(b) - PIECE + 1), PIECE)}
+    return {piece for piece in {user_id.encode(), *cut} if len(piece) >= LEAST}
 
 
-def _only_theirs(gone: Mapping[str, Sequence[str]], kept: Iterable[Profile]) -> set[bytes]:
-    "Pieces of the texts that are gone, and ids, that stand in no profile that is kept."
-    texts = {piece for of in gone.values() for text in of for piece in _pieces(text)}
-    ids = {u.encode() for u in gone if len(u.encode()) >= LONG_ID}
-    for p in kept:
-        profile, user = p.profile.encode(), p.user_id.encode()
-        texts -= {piece for piece in texts if piece in profile}
-        ids -= {i for i in ids if i in user or i in profile}
-    return texts | ids
-
-
-def _found(path: Path, pieces: Collection[bytes]) -> int:  # how many of the pieces stand in the file
+def _found(path: Path, pieces: Iterable[bytes]) -> set[bytes]:  # those that stand in the file
     if not path.exists() or not path.stat().st_size:
-        return 0
+        return set()
     with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return sum(data.find(piece) >= 0 for piece in pieces)
+        return {piece for piece in pieces if data.find(piece) >= 0}
 
 # %% ../nbs/09a_store.ipynb #351f9f8a
 @dataclass(frozen=True)
@@ -380,22 +371,39 @@ class Forgotten:
             f"bytes, {self.traces:,} found"
         )
 
+# %% ../nbs/09a_store.ipynb #4a77040c
+OTHERS = """
+SELECT 1 FROM profiles WHERE instr(CAST(profile AS BLOB), :piece) OR instr(CAST(user_id AS BLOB), :piece) LIMIT 1
+"""
 
+
+def _traces(store: ProfileStore, files: Sequence[Path], pieces: Collection[bytes]) -> set[bytes]:
+    "Pieces that stand in the files and in no profile of anybody else."
+    found = set().union(*(_found(f, pieces) for f in files))
+    return {piece for piece in found if not store.db.execute(OTHERS, dict(piece=piece)).fetchone()}
+
+
+def _checkpoint(store: ProfileStore) -> None:
+    "Move what the log of transactions holds into the file, unless somebody reads an older state for seconds."
+    store.db.execute("PRAGMA busy_timeout = 2000")
+    store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+# %% ../nbs/09a_store.ipynb #ba2e31f0
 def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Path] = ()) -> Forgotten:
     "Take users out of a store and of copies of it, and search all of these files for what must be gone."
+    paths = [Path(c) for c in copies]
     with ProfileStore(store) as s:
-        gone = {u: [p.profile for p in s.versions(u)] for u in user_ids}
-        for copy in map(Path, copies):
-            gone = {u: texts + [p.profile for p in iter_profiles(copy) if p.user_id == u] for u, texts in gone.items()}
-        s.forget(user_ids)
-        s.db.execute("PRAGMA busy_timeout = 2000")  # for a reader of an older state, which may stay for hours
-        s.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        pieces = _only_theirs(gone, s)
-        for copy in map(Path, copies):
-            save_profiles((p for p in list(iter_profiles(copy)) if p.user_id not in gone), copy)
-        files = [s.path, Path(f"{s.path}-wal"), *map(Path, copies)]
-        if _found(s.path, pieces):
+        gone = s.forget(user_ids)
+        for copy in paths:
+            for p in iter_profiles(copy):
+                if p.user_id in gone:
+                    gone[p.user_id].append(p.profile)
+            save_profiles((p for p in iter_profiles(copy) if p.user_id not in gone), copy)
+        pieces = set().union(*(_pieces(u, texts) for u, texts in gone.items()))
+        files = [s.path, Path(f"{s.path}-wal"), *paths]
+        _checkpoint(s)
+        if _traces(s, files, pieces):
             s.db.execute("VACUUM")
-            s.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        traces, size = sum(_found(f, pieces) for f in files), sum(f.stat().st_size for f in files if f.exists())
-    return Forgotten(sum(map(len, gone.values())), len(pieces), size, traces)
+            _checkpoint(s)
+        traces, size = _traces(s, files, pieces), sum(f.stat().st_size for f in files if f.exists())
+    return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces))
