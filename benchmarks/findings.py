@@ -1,9 +1,11 @@
 """Experiments behind the pages of nbs/findings: python benchmarks/findings.py NAME.
 
 python benchmarks/findings.py fingerprints --runs RUNS --data FOLDER
+python benchmarks/findings.py judges ablations --runs RUNS
 
 `fingerprints` reads the finished runs of benchmarks/real_logs.py in RUNS, takes kinds of words out of their profiles
-and scores what is left. Each part writes results/findings_NAME.json.
+and scores what is left. `judges` and `ablations` train what RUNS lacks (see benchmarks/world_runs.py: hours on two
+cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
 """
 
 import argparse
@@ -14,10 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from real_logs import LOGS
+from real_logs import name_of, read_logs
+from world_runs import JUDGES as SCORERS
+from world_runs import SETTINGS, WARM, make_runs
 
 from bump.files import write_json
-from bump.interactions import User, load_logs
+from bump.interactions import User
 from bump.intrinsic import score_arms
 from bump.judges import make_judge
 from bump.privacy import longest_run, scrub
@@ -132,7 +136,8 @@ def sums(users: Sequence[User], texts: Mapping[str, str], judge) -> np.ndarray:
 
 def of_a_log(runs: Sequence[dict], data: Path) -> dict:
     "Of one log and training judge: how much each removal costs, and what is left of the gain, by each judge."
-    logs = load_logs(data / LOGS[runs[0]["settings"]["log"]])
+    first = runs[0]["settings"]
+    logs = read_logs(data, first["log"], first.get("scrub", False))
     every, remove = {u.user_id: u for u in logs.users}, removals(logs.users)
     result: dict = dict(n=sum(r["n_scored"] for r in runs), words={}, judges={})
     for name in JUDGES:
@@ -175,20 +180,108 @@ def fingerprints(args) -> dict:
     found = [json.loads(p.read_text()) for p in sorted(args.runs.glob("*/result.json"))]
     groups: dict[str, list[dict]] = {}
     for r in found:
-        groups.setdefault(f"{r['settings']['log']}, trained by {r['settings']['judge']}", []).append(r)
+        groups.setdefault(f"{name_of(r['settings'])}, trained by {r['settings']['judge']}", []).append(r)
     settings = dict(rare=RARE, name=NAME, run=RUN, seed=0, num_negatives=8)
     return dict(settings=settings, logs={name: of_a_log(runs, args.data) for name, runs in groups.items()})
 
 
+Runs = Mapping[tuple[str, int], dict]  # (setting, seed) → run
+SEEDS = range(5)
+LEARNERS = ("likelihood", "bm25", "embed:minilm", "yesno", "letters")
+LEARNERS += tuple(f"{judge}, InfoNCE" for judge in LEARNERS[:3])
+VARIANTS = tuple(name for name in SETTINGS if name not in LEARNERS)
+
+
+def paired(runs: Runs, name: str, less: str, of: Callable[[dict], Mapping[str, float]]) -> dict:
+    "A setting less another one, paired by seed and user: mean and interval over all pairs, and the seeds' extremes."
+    by_seed = []
+    for seed in SEEDS:
+        a, b = of(runs[name, seed]), of(runs[less, seed])
+        by_seed.append(np.array([a[u] - b[u] for u in a]))
+    means = [float(x.mean()) for x in by_seed]
+    seeds = [round(min(means), 3), round(max(means), 3)]
+    return dict(mean=str(bootstrap_mean(np.concatenate(by_seed))), seeds=seeds, value=round(float(np.mean(means)), 4))
+
+
+def level(runs: Runs, name: str, of: Callable[[dict], Mapping[str, float]]) -> str:
+    return str(bootstrap_mean([x for seed in SEEDS for x in of(runs[name, seed]).values()]))
+
+
+def by(judge: str) -> Callable[[dict], Mapping[str, float]]:
+    return lambda run: run["scores"][judge]
+
+
+def named(run: dict) -> Mapping[str, float]:
+    return run["named"]
+
+
+def learner(runs: Runs, name: str) -> dict:
+    "What one training signal taught: by the truth, by every judge, and for what it cost."
+    cost = {k: float(np.mean([runs[name, s]["cost"][k] for s in SEEDS])) for k in ("judge_tokens", "judge_seconds")}
+    gains = {judge: paired(runs, name, WARM, by(judge)) for judge in SCORERS}
+    return dict(
+        named=level(runs, name, named),
+        named_gain=paired(runs, name, WARM, named),
+        tokens=level(runs, name, lambda run: run["tokens"]),
+        gains=gains,
+        cost={k: round(v, 1) for k, v in cost.items()},
+        spread=round(float(np.mean([runs[name, s]["cost"]["spread"] for s in SEEDS])), 3),
+    )
+
+
+def truth(runs: Runs) -> dict[str, str]:
+    "What each judge gives to a profile that states all traits: what it can see at all."
+    return {j: level(runs, WARM, lambda run, j=j: run["truth"][j]) for j in SCORERS}
+
+
+def warm(runs: Runs) -> dict:
+    scores = {j: level(runs, WARM, by(j)) for j in SCORERS}
+    return dict(scores=scores, named=level(runs, WARM, named), tokens=level(runs, WARM, lambda run: run["tokens"]))
+
+
+SEES = tuple(j for j in SCORERS if j != "letters")  # that score a true description above chance, see `truth`
+
+
+def transfer(runs: Runs, name: str) -> dict:
+    "The gain under the judge that trained, and the mean gain under those that took no part and see anything."
+    own = name.split(", ")[0]
+    others = [j for j in SEES if j != own]
+
+    def elsewhere(run: dict) -> dict[str, float]:
+        return {u: float(np.mean([run["scores"][j][u] for j in others])) for u in run["named"]}
+
+    return dict(own=paired(runs, name, WARM, by(own)), others=paired(runs, name, WARM, elsewhere))
+
+
+def judges(args) -> dict:
+    runs = make_runs(args.runs, SEEDS, [WARM, *LEARNERS])
+    facts = dict(seeds=len(SEEDS), pairs=sum(len(runs[WARM, s]["named"]) for s in SEEDS))
+    learners = {n: learner(runs, n) | dict(transfer=transfer(runs, n)) for n in LEARNERS}
+    return dict(settings=facts, truth=truth(runs), warm=warm(runs), learners=learners)
+
+
+def ablations(args) -> dict:
+    runs = make_runs(args.runs, SEEDS, [WARM, "likelihood", *VARIANTS])
+    rows = {name: learner(runs, name) for name in ("likelihood", *VARIANTS)}
+    for name in VARIANTS:
+        rows[name]["less_full"] = dict(
+            named=paired(runs, name, "likelihood", named),
+            tokens=paired(runs, name, "likelihood", lambda run: run["tokens"]),
+            **{judge: paired(runs, name, "likelihood", by(judge)) for judge in SCORERS},
+        )
+    return dict(settings=dict(seeds=len(SEEDS)), warm=warm(runs), variants=rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["fingerprints"])
+    parser.add_argument("names", nargs="+", choices=["fingerprints", "judges", "ablations"])
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="the real logs, for fingerprints")
     args = parser.parse_args()
-    result = globals()[args.name](args)
-    write_json(RESULTS / f"findings_{args.name}.json", result)
-    print(json.dumps(result, indent=1, ensure_ascii=False))
+    for name in args.names:
+        result = globals()[name](args)
+        write_json(RESULTS / f"findings_{name}.json", result)
+        print(json.dumps(result, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -95,21 +95,29 @@ def gathered(runs: Path) -> dict[tuple[str, int], dict]:
     return {(r["name"], r["seed"]): r for r in found}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--names", nargs="+", default=[WARM, *SETTINGS], choices=[WARM, *SETTINGS])
-    args, judges = parser.parse_args(), {name: make_judge(name) for name in JUDGES}
-    for seed in args.seeds:
-        for name in args.names:
-            folder = args.runs / f"{name.replace(', ', '-').replace(' ', '-').replace(':', '-')}-{seed}"
+def make_runs(runs: Path, seeds: Sequence[int], names: Sequence[str]) -> dict[tuple[str, int], dict]:
+    "All finished runs, after those of these settings and seeds that were missing have been trained."
+    judges: dict = {}
+    for seed in seeds:
+        for name in names:
+            folder = runs / f"{name.replace(', ', '-').replace(' ', '-').replace(':', '-')}-{seed}"
             if not (folder / "result.json").exists():
+                judges = judges or {judge: make_judge(judge) for judge in JUDGES}
                 folder.mkdir(parents=True, exist_ok=True)
                 result = one_run(name, seed, folder, judges)
                 write_json(folder / "result.json", result)
                 shown = {k: round(float(np.mean(list(v.values()))), 3) for k, v in result["scores"].items()}
                 print(seed, name, shown, f"traits {np.mean(list(result['named'].values())):.2f}", flush=True)
+    return gathered(runs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--names", nargs="+", default=[WARM, *SETTINGS], choices=[WARM, *SETTINGS])
+    args = parser.parse_args()
+    make_runs(args.runs, args.seeds, args.names)
 
 
 if __name__ == "__main__":
