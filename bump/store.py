@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -156,9 +157,12 @@ class _Readable(_File):
         "Whether the user has asked to be forgotten."
         return bool(self.db.execute("SELECT 1 FROM forgotten WHERE who = ?", (self._hidden(user_id),)).fetchone())
 
+    @cached_property
+    def _salt(self) -> bytes:
+        return bytes.fromhex(self.db.execute("SELECT value FROM facts WHERE name = 'salt'").fetchone()[0])
+
     def _hidden(self, user_id: str) -> str:  # the id as the table of the forgotten knows it
-        salt = self.db.execute("SELECT value FROM facts WHERE name = 'salt'").fetchone()[0]
-        return hashlib.blake2b(user_id.encode(), key=bytes.fromhex(salt), digest_size=16).hexdigest()
+        return hashlib.blake2b(user_id.encode(), key=self._salt, digest_size=16).hexdigest()
 
 # %% ../nbs/09a_store.ipynb #c7f20dd0
 INSERT = f"""
@@ -189,7 +193,7 @@ class ProfileStore(_Readable):
         "Write new versions, all or none; users who were forgotten are left out."
         check_whole(1, keep=keep)
         with self.transaction():
-            rows = [asdict(p) | dict(keep=keep) for p in profiles if not self.is_forgotten(p.user_id)]
+            rows = [vars(p) | dict(keep=keep) for p in profiles if not self.is_forgotten(p.user_id)]
             writers: dict[tuple, int] = {}
             for row in rows:
                 key = tuple(row[name] for name in WRITER)
