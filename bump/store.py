@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -353,11 +352,16 @@ def _pieces(user_id: str, texts: Iterable[str]) -> set[bytes]:
     return {piece for piece in {user_id.encode(), *cut} if len(piece) >= LEAST}
 
 
-def _found(path: Path, pieces: Iterable[bytes]) -> set[bytes]:  # those that stand in the file
-    if not path.exists() or not path.stat().st_size:
-        return set()
-    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return {piece for piece in pieces if data.find(piece) >= 0}
+def _found(path: Path, pieces: Collection[bytes], at_once: int = 1 << 26) -> set[bytes]:
+    "Those of the pieces that stand in the file."
+    found, left = set(), b""
+    longest = max(map(len, pieces), default=1)
+    with open(path, "rb") as f:
+        while more := f.read(at_once):
+            data = left + more
+            found |= {piece for piece in pieces if piece not in found and piece in data}
+            left = data[1 - longest :] if longest > 1 else b""  # a piece may lie across two readings
+    return found
 
 # %% ../nbs/09a_store.ipynb #351f9f8a
 @dataclass(frozen=True)
@@ -404,10 +408,12 @@ def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Pa
                     gone[p.user_id].append(p.profile)
             save_profiles((p for p in iter_profiles(copy) if p.user_id not in gone), copy)
         pieces = set().union(*(_pieces(u, texts) for u, texts in gone.items()))
-        files = [s.path, Path(f"{s.path}-wal"), *paths]
         _checkpoint(s)
-        if _traces(s, files, pieces):
+        files = [f for f in (s.path, Path(f"{s.path}-wal"), *paths) if f.exists()]
+        traces = _traces(s, files, pieces)
+        if traces:
             s.db.execute("VACUUM")
             _checkpoint(s)
-        traces, size = _traces(s, files, pieces), sum(f.stat().st_size for f in files if f.exists())
+            traces = _traces(s, files, traces)
+        size = sum(f.stat().st_size for f in files)
     return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces))
