@@ -71,7 +71,7 @@ class Serving:
         "Whether a caller may pass, compared in constant time."
         return self.key is None or hmac.compare_digest(authorization.encode(), f"Bearer {self.key}".encode())
 
-    def personal(self, body: bytes, header: str | None) -> bytes:
+    def personal(self, body: bytes, header: str = "") -> bytes:
         "The body with the profile of its user, or as it came."
         try:
             request = json.loads(body)
@@ -135,7 +135,8 @@ async def _forward(request: Request, serving: Serving, client: httpx.AsyncClient
 
     body = await _body(request, serving.max_body)
     if request.url.path.endswith("/chat/completions"):
-        body = serving.personal(body, request.headers.get("x-user-id"))
+        named = request.headers.get("x-user-id", "").encode("latin-1").decode(errors="replace")  # ids are UTF-8
+        body = serving.personal(body, named)
     url = httpx.URL(serving.upstream + request.url.path.removeprefix("/v1"), query=request.url.query.encode())
     asked = client.build_request(request.method, url, headers=passed_on(request.headers, serving), content=body)
     answer = await client.send(asked, stream=True)

@@ -111,6 +111,8 @@ def test_the_profile_is_all_that_changes(proxy):
     assert {k: v for k, v in same.items() if k != "head"} == CHAT | dict(user="nobody", temperature=0.3)
     headed = proxy.post("/v1/chat/completions", json=CHAT, headers={"X-User-Id": "ada", "X-Trace": "7"}).json()
     assert "Likes looms." in headed["messages"][0]["content"]
+    odd = {"X-User-Id": "naïve ☂".encode()}
+    assert "Likes number 4." in proxy.post("/v1/chat/completions", json=CHAT, headers=odd).text
     assert "x-user-id" not in headed["head"].lower() and "x-trace: 7" in headed["head"].lower()
 
 
