@@ -73,7 +73,7 @@ class _Lines:
     def close(self) -> None:
         "Nothing is open between two batches."
 
-
+# %% ../nbs/09b_refresh.ipynb #33297fa0
 def _opened(path: Path, refresh: bool):
     "The store at `path`, made where there is none."
     if is_database(path):

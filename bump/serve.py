@@ -108,7 +108,7 @@ def passed_on(headers: Mapping[str, str], serving: Serving) -> dict[str, str]:
         kept["authorization"] = f"Bearer {serving.upstream_key}"
     return kept
 
-
+# %% ../nbs/09c_serve.ipynb #4d73e638
 class _TooLarge(Exception):
     "The body of a request is larger than allowed."
 
@@ -143,7 +143,7 @@ async def _forward(request: Request, serving: Serving, client: httpx.AsyncClient
     headers = {k: v for k, v in answer.headers.items() if k.lower() not in ONE_HOP - {"content-length"}}
     return StreamingResponse(_raw(answer), answer.status_code, headers)
 
-
+# %% ../nbs/09c_serve.ipynb #4f64248e
 class BrokeOff(Exception):
     "The server behind broke off in the middle of an answer, so the caller's connection breaks off, too."
 
@@ -178,17 +178,21 @@ async def _answered(request: Request, serving: Serving, client: httpx.AsyncClien
         serving.counts["upstream failed"] += 1
         return _refusal(502, f"The server behind can't be reached or broke off ({type(e).__name__}).")
 
+# %% ../nbs/09c_serve.ipynb #76a3bba6
+def _client(seconds: float, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    import httpx
+
+    timeout, limits = httpx.Timeout(seconds, connect=10, pool=None), httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, transport=transport)
+
 # %% ../nbs/09c_serve.ipynb #cc835794
 def make_app(serving: Serving, transport: httpx.AsyncBaseTransport | None = None) -> Starlette:
     "The proxy as an ASGI application; `transport` leads to the server behind, if not the network."
-    import httpx
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    timeout = httpx.Timeout(serving.timeout, connect=10, pool=None)
-    limits = httpx.Limits(max_connections=None)
-    client = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, transport=transport)
+    client = _client(serving.timeout, transport)
 
     async def forward(request: Request) -> Response:
         return await _answered(request, serving, client)

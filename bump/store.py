@@ -271,7 +271,7 @@ def is_database(path: Path) -> bool:
             return f.read(15) == b"SQLite format 3"
     return path.suffix in (".db", ".sqlite", ".sqlite3")
 
-
+# %% ../nbs/09a_store.ipynb #da35cdc7
 def iter_profiles(path: str | Path) -> Iterator[Profile]:
     "The newest profile of every user in a store, a JSONL or a Parquet file. Raises `BumpError` for other files."
     path = Path(path)
@@ -307,7 +307,7 @@ def _write_parquet(path: Path, profiles: Iterator[Profile], at_once: int = 10_00
             n += len(rows)
     return n
 
-
+# %% ../nbs/09a_store.ipynb #757701f3
 def _write_lines(path: Path, profiles: Iterator[Profile]) -> int:
     n = 0
     with open(path, "w", encoding="utf-8") as f:

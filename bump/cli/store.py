@@ -46,7 +46,7 @@ def stale_command(argv: list[str]) -> None:
     for reason, n in Counter(why.values()).most_common():
         print(f"{n:8,}  {reason}")
 
-
+# %% ../../nbs/14h_cli_store.ipynb #027f9212
 def _facts(flags: ProfileFlags) -> dict:
     from bump.profiles import WriterSettings
     from bump.refresh import writer_facts
@@ -63,7 +63,7 @@ class ForgetFlags:
     copies: list[str] | None = flag(None, "Copies of the store, JSONL or Parquet files, that forget them as well.")
     undo: bool = flag(False, "Let profiles of these users be written again; what was deleted does not come back.")
 
-
+# %% ../../nbs/14h_cli_store.ipynb #04eeeace
 def forget_command(argv: list[str]) -> None:
     "Delete all profiles of users, and show that nothing is left of them."
     n = next((i for i, a in enumerate(argv) if a.startswith("--")), len(argv))
@@ -120,7 +120,7 @@ class ServeFlags:
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise BumpError(f"upstream is an address that begins with http:// or https://, not {self.upstream!r}.")
 
-
+# %% ../../nbs/14h_cli_store.ipynb #cbcb7b57
 def serve_command(argv: list[str]) -> None:
     "Put users' profiles into the requests to a model's server."
     (flags,) = parse(argv, ServeFlags)
@@ -140,7 +140,7 @@ def serve_command(argv: list[str]) -> None:
         print(f"{flags.store}: {len(store):,} profiles, on http://{flags.host}:{flags.port}/v1", flush=True)
         uvicorn.run(make_app(serving), host=flags.host, port=flags.port, access_log=False, log_level="warning")
 
-
+# %% ../../nbs/14h_cli_store.ipynb #c9ec2146
 def _uvicorn():
     try:
         import starlette  # noqa: F401
