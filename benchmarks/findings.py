@@ -278,6 +278,8 @@ def main():
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the real logs, for fingerprints")
     args = parser.parse_args()
+    if "fingerprints" in args.names and not args.data:
+        parser.error("fingerprints needs --data, the folder of the logs")
     for name in args.names:
         result = globals()[name](args)
         write_json(RESULTS / f"findings_{name}.json", result)

@@ -76,15 +76,22 @@ class Serving:
         try:
             request = json.loads(body)
             user_id = header or request.get("user")
-            messages = with_profile(request["messages"], user_id, self.store, self.words)
-        except (ValueError, TypeError, KeyError, AttributeError):  # not ours to judge: the server behind answers
+            named = user_id if isinstance(user_id, str) else None
+            messages = with_profile(request["messages"], named, self.store, self.words)
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ):  # not ours to judge: the server behind answers
             self.counts["not understood"] += 1
             return body
         if messages == request["messages"]:
             self.counts["without a profile"] += 1
             return body
         self.counts["with a profile"] += 1
-        return json.dumps(request | dict(messages=messages), ensure_ascii=False).encode()
+        return json.dumps(request | dict(messages=messages)).encode()
 
 # %% ../nbs/09c_serve.ipynb #48ef5173
 ONE_HOP = {

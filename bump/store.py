@@ -348,7 +348,7 @@ LEAST = 6  # bytes of a text or an id below which chance would find it
 def _pieces(user_id: str, texts: Iterable[str]) -> set[bytes]:
     "What must not be found of a user: the id, and each text from end to end."
     encoded = [t.encode() for t in texts]
-    cut = {b[i : i + PIECE] for b in encoded for i in range(0, max(1, len(b) - PIECE + 1), PIECE)}
+    cut = {b[i : i + PIECE] for b in encoded for i in (*range(0, len(b) - PIECE, PIECE), max(0, len(b) - PIECE))}
     return {piece for piece in {user_id.encode(), *cut} if len(piece) >= LEAST}
 
 
@@ -369,9 +369,9 @@ class Forgotten:
     "What `forget` has done, and what it searched for afterwards."
 
     profiles: int  # that were deleted, all versions
-    pieces: int  # that were looked for
-    searched: int  # bytes
-    traces: int  # pieces that were found nevertheless
+    pieces: int  # that were looked for in the store
+    searched: int  # bytes of the store, and of the copies, which were read again
+    traces: int  # pieces in the store, and profiles in the copies, that were found nevertheless
 
     def __str__(self) -> str:
         return (
@@ -391,6 +391,12 @@ def _traces(store: ProfileStore, files: Sequence[Path], pieces: Collection[bytes
     return {piece for piece in found if not store.db.execute(OTHERS, dict(piece=piece)).fetchone()}
 
 
+def _check_copies(copies: Sequence[Path]) -> None:  # before anything is deleted
+    for copy in copies:
+        if not copy.is_file() or copy.suffix not in (".jsonl", ".parquet"):
+            raise BumpError(f"{copy} is no JSONL or Parquet file that is there; nothing was deleted.")
+
+
 def _checkpoint(store: ProfileStore) -> None:
     "Move what the log of transactions holds into the file, unless somebody reads an older state for seconds."
     store.db.execute("PRAGMA busy_timeout = 2000")
@@ -401,6 +407,7 @@ def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Pa
     "Take users out of a store and of copies of it, and search all of these files for what must be gone."
     paths = [Path(c) for c in copies]
     with ProfileStore(store) as s:
+        _check_copies(paths)
         gone = s.forget(user_ids)
         for copy in paths:
             for p in iter_profiles(copy):
@@ -409,11 +416,12 @@ def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Pa
             save_profiles((p for p in iter_profiles(copy) if p.user_id not in gone), copy)
         pieces = set().union(*(_pieces(u, texts) for u, texts in gone.items()))
         _checkpoint(s)
-        files = [f for f in (s.path, Path(f"{s.path}-wal"), *paths) if f.exists()]
+        files = [f for f in (s.path, Path(f"{s.path}-wal")) if f.exists()]
         traces = _traces(s, files, pieces)
         if traces:
             s.db.execute("VACUUM")
             _checkpoint(s)
             traces = _traces(s, files, traces)
-        size = sum(f.stat().st_size for f in files)
-    return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces))
+        size = sum(f.stat().st_size for f in [*files, *paths])
+    left = sum(p.user_id in gone for copy in paths for p in iter_profiles(copy))
+    return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces) + left)

@@ -142,6 +142,21 @@ def test_a_body_of_another_form_goes_through(proxy, body):
     assert ask(proxy, "ada").status_code == 200
 
 
+DEEP = b'{"messages": [{"content": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}"
+HALF = json.dumps(dict(messages=[dict(role="user", content="half a pair: \ud83d")])).encode()
+
+
+@pytest.mark.parametrize("body", [DEEP, b'{"messages": [{"role": "user"}], "user": {"a": 1}}'])
+def test_a_body_that_would_break_a_careless_proxy(proxy, body):
+    assert proxy.post("/v1/chat/completions", content=body).status_code in (200, 502)
+    assert ask(proxy, "ada").status_code == 200
+
+
+def test_half_of_a_surrogate_pair_goes_through(proxy):
+    got = proxy.post("/v1/chat/completions", content=HALF, headers={"X-User-Id": "ada"}).json()
+    assert "looms" in got["messages"][0]["content"] and got["messages"][1]["content"] == "half a pair: \ud83d"
+
+
 def test_what_is_too_large_is_refused(proxy):
     assert ask(proxy, "ada", filler="x" * (5 << 20)).status_code == 413
 

@@ -11,7 +11,7 @@ from processes import Started
 
 from bump.errors import BumpError
 from bump.profiles import Profile
-from bump.store import ProfileStore, forget, iter_profiles, read_store, save_profiles
+from bump.store import ProfileStore, _pieces, forget, iter_profiles, read_store, save_profiles
 
 ONE = Profile("u", "Likes tests.", "m", "0", "1", 1, 3, None, None, 4, False, 1024, 256, "2026-01-01")
 
@@ -102,6 +102,20 @@ def test_what_is_forgotten_is_in_no_byte(tmp_path):
     assert not any(b"user 399 is afraid" in f.read_bytes() or b"user-399" in f.read_bytes() for f in files)
     assert done.searched >= sum(f.stat().st_size for f in [path, *copies])
     assert len(read_store(path)) == 398 == len(read_store(copies[0])) == len(read_store(copies[1]))
+
+
+def test_nothing_is_deleted_where_a_copy_is_mistyped(tmp_path):
+    path = tmp_path / "profiles.db"
+    save_profiles(profiles(3), path)
+    for copy in (tmp_path / "none.jsonl", path):
+        with pytest.raises(BumpError, match="nothing was deleted"):
+            forget(path, ["user-1"], [copy])
+    assert len(read_store(path)) == 3
+
+
+def test_the_end_of_a_text_is_looked_for_as_well():
+    text = "a text of some length, " * 5 + "and its end"
+    assert all(any(b in piece for piece in _pieces("u", [text])) for b in (b"and its end", b"a text of some"))
 
 
 def test_half_a_parquet_file_is_refused(tmp_path):
