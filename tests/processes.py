@@ -14,13 +14,18 @@ from unittest.mock import patch
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["bump.cli.main", "bump.training.fit", "bump.lamp.training", "bump.embedded"])
 
+# What `bump` sets before it imports these libraries where nobody looks on: here they are imported before it runs.
+ENVIRONMENT = dict.fromkeys(("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1")
+ENVIRONMENT |= dict.fromkeys(("TRANSFORMERS_VERBOSITY", "HF_DATASETS_VERBOSITY", "DATASETS_VERBOSITY"), "error")
+ENVIRONMENT |= dict(HF_HUB_OFFLINE="1")
+
 
 class Started:
     "`bump` with these arguments, or `call(*argv)`; like `subprocess.Popen`, what it says goes into files."
 
     def __init__(self, *argv, call=None):
         self.said = [Path(tempfile.mkstemp(suffix=name)[1]) for name in (".out", ".err")]
-        with patch.dict(os.environ, HF_HUB_OFFLINE="1"):
+        with patch.dict(os.environ, ENVIRONMENT):
             forkserver.ensure_running()
         self._process = FORKED.Process(target=_run, args=(call, [str(a) for a in argv], self.said))
         self._process.start()
