@@ -128,7 +128,7 @@ def config_of(args, folder: Path) -> BumpConfig:
         scale_rewards=args.scale_rewards,
         lr_scheduler_type="constant",
         max_tokens_per_batch=args.max_tokens_per_batch,
-        save_steps=50,
+        save_steps=10,
         seed=args.seed,
     )
 

@@ -9,6 +9,8 @@ _HOME = {  # main names, imported when they are first asked for: `import bump` i
     "load_model": "models",
     "make_engine": "engines.make",
     "make_judge": "judges",
+    "open_prepared": "prepared",
+    "prepare_log": "prepared",
     "score": "intrinsic",
     "train": "training.fit",
     "write_profiles": "profiles",

@@ -71,6 +71,8 @@ class FlagParser(argparse.ArgumentParser):
         more = dict(type=kind, default=default, help=f.metadata.get("help"))
         if several:
             more.update(nargs="+")
+        if f.metadata.get("alone"):
+            more.update(nargs="?", const=f.metadata["alone"])
         if kind is bool:
             more.update(type=_true_or_false, nargs="?", const=True)
         self.add_argument(*dict.fromkeys((f"--{f.name}", f"--{f.name.replace('_', '-')}")), **more)
@@ -166,6 +168,6 @@ def _parser_says(message: str) -> str:
     )
 
 # %% ../nbs/20d_flags.ipynb #e46dc1fb
-def flag(default, help: str):
-    "A dataclass field with a default and the help of its flag."
-    return field(default=default, metadata={"help": help})
+def flag(default, help: str, alone: str | None = None):
+    "A dataclass field with a default, the help of its flag, and what the flag means where no value follows it."
+    return field(default=default, metadata={"help": help, "alone": alone})

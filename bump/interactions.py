@@ -11,10 +11,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cached_property
+from glob import glob, has_magic
+from heapq import nsmallest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +26,12 @@ from tqdm import tqdm
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'YEAR_1', 'Rows', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User', 'split_history',
-           'user_split', 'BadRecord', 'Record', 'check_user', 'check_text', 'parse_time', 'read_lines', 'read_jsonl',
-           'read_csv', 'read_parquet', 'read_dataset', 'read_movielens', 'lamp_text', 'read_lamp', 'json_list',
-           'read_lamp_folder', 'find_reader', 'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Logs',
-           'load_logs']
+__all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'YEAR_1', 'Rows', 'USERS_FILE', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User',
+           'split_history', 'user_split', 'sampled', 'BadRecord', 'Record', 'check_user', 'check_text', 'parse_time',
+           'read_lines', 'read_jsonl', 'read_csv', 'read_parquet', 'read_dataset', 'read_users', 'read_movielens',
+           'lamp_text', 'read_lamp', 'json_list', 'read_lamp_folder', 'folder_reader', 'find_reader', 'log_files',
+           'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Records', 'Logs', 'load_logs', 'check_hold_out',
+           'nobody_left']
 
 # %% ../nbs/00_interactions.ipynb #0109c2aa
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,12 @@ def user_split(
     u = int.from_bytes(digest, "big") / 2**64
     train, validation = fractions
     return "train" if u < train else "validation" if u < train + validation else "test"
+
+# %% ../nbs/00_interactions.ipynb #58313c17
+def sampled(user_ids: Iterable[str], n: int) -> list[int]:
+    "The places of `n` users, or of all where there are not as many, in their order."
+    draws = (hashlib.blake2b(u.encode(), digest_size=8, person=b"bump.sample").digest() for u in user_ids)
+    return sorted(place for _, place in nsmallest(n, ((draw, place) for place, draw in enumerate(draws))))
 
 # %% ../nbs/00_interactions.ipynb #8174b52a
 class BadRecord(BumpError):
@@ -260,6 +270,21 @@ def read_dataset(path: Path) -> Rows:
         for n, row in enumerate(rows, 1):
             yield f"{path}{'/' + split if split else ''}:{n}", row
 
+# %% ../nbs/00_interactions.ipynb #1c21b059
+USERS_FILE = "users.arrow"  # in the folder of a prepared log
+
+
+def read_users(path: Path) -> Rows:
+    "Rows of a prepared log, nested: `user_id` and `interactions`."
+    import pyarrow as pa
+
+    with pa.memory_map(str(path / USERS_FILE)) as file:
+        n = 0
+        for batch in pa.ipc.open_stream(file):
+            for row in batch.to_pylist():
+                n += 1
+                yield f"{path / USERS_FILE}:{n}", row
+
 # %% ../nbs/00_interactions.ipynb #9cd8c375
 def read_movielens(path: Path) -> Rows:
     "Ratings of a MovieLens folder (`ratings.csv`, `movies.csv`) as readable rows."
@@ -365,25 +390,49 @@ def read_lamp_folder(path: Path) -> Rows:
             )
 
 # %% ../nbs/00_interactions.ipynb #d31bdb00
-def find_reader(path: Path):
+def folder_reader(path: Path) -> Callable[[Path], Rows] | None:
+    "The reader for a folder of a known kind; None for others."
+    if (path / "ratings.csv").exists() and (path / "movies.csv").exists():
+        return read_movielens
+    if any(path.glob("*_questions.json")):
+        return read_lamp_folder
+    if any((path / f).exists() for f in ("dataset_info.json", "dataset_dict.json")):
+        return read_dataset
+    return read_users if (path / USERS_FILE).exists() else None
+
+
+def find_reader(path: Path) -> Callable[[Path], Rows]:
     "The reader for a file or folder. Raises `BumpError` where the format is unknown."
     if not path.exists():
         raise BumpError(f"{path}: there is no such file or folder.")
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise BumpError(f"{path}: the file is empty.")
-        if path.suffix in FILE_READERS:
-            return FILE_READERS[path.suffix]
-    elif (path / "ratings.csv").exists() and (path / "movies.csv").exists():
-        return read_movielens
-    elif any(path.glob("*_questions.json")):
-        return read_lamp_folder
-    elif any((path / f).exists() for f in ("dataset_info.json", "dataset_dict.json")):
-        return read_dataset
-    raise BumpError(
-        f"{path}: the format is unknown; give {', '.join(FILE_READERS)}, a datasets folder, a LaMP folder or a "
-        "MovieLens folder."
-    )
+    if path.is_file() and path.stat().st_size == 0:
+        raise BumpError(f"{path}: the file is empty.")
+    reader = folder_reader(path) if path.is_dir() else FILE_READERS.get(path.suffix)
+    if reader is None:
+        raise BumpError(
+            f"{path}: the format is unknown; give {', '.join(FILE_READERS)}, a folder of such files, a datasets "
+            "folder, a LaMP folder or a MovieLens folder."
+        )
+    return reader
+
+# %% ../nbs/00_interactions.ipynb #ac87c9ee
+def log_files(path: Path) -> list[Path]:
+    "The files that a path stands for: itself, those that fit a pattern, or those of one kind in a folder."
+    if has_magic(str(path)) and not path.exists():
+        found = [Path(p) for p in sorted(glob(str(path), recursive=True))]
+        if not found:
+            raise BumpError(f"{path}: no file fits the pattern.")
+        return found
+    if not path.is_dir() or folder_reader(path):
+        return [path]
+    inside = (p for p in sorted(path.rglob("*")) if p.suffix in FILE_READERS and p.suffix != ".json")
+    files = [p for p in inside if not any(part[0] in "._" for part in p.relative_to(path).parts)]
+    kinds = sorted({p.suffix for p in files})
+    if len(kinds) > 1:
+        raise BumpError(
+            f"{path}: the folder holds files of several kinds ({', '.join(kinds)}); name them by a pattern."
+        )
+    return files or [path]
 
 # %% ../nbs/00_interactions.ipynb #350e1d68
 @dataclass(frozen=True)
@@ -434,8 +483,9 @@ def iter_records(
 
 
 def _items(path: Path, fields: Fields) -> Rows:
-    for place, row in find_reader(path)(path):
-        yield from [(place, row)] if isinstance(row, BadRecord) else to_records(row, place, fields)
+    for file in log_files(path):
+        for place, row in find_reader(file)(file):
+            yield from [(place, row)] if isinstance(row, BadRecord) else to_records(row, place, fields)
 
 # %% ../nbs/00_interactions.ipynb #657673d5
 def _called(dialect: str) -> str:
@@ -451,25 +501,58 @@ def usual_dialect(path: Path, fields: Fields) -> str | None:
                 found[parse_time(item.get(fields.time), where)[0]] += 1
     return max(found, key=found.__getitem__, default=None)
 
+# %% ../nbs/00_interactions.ipynb #e96e3944
+class Records:
+    "The checked records of a log, to be read once. Raises `BumpError` with file and line on bad input."
+
+    def __init__(self, path: Path, fields: Fields, on_error: str):
+        if on_error not in ("stop", "skip"):
+            raise BumpError(f"on_error is 'stop' or 'skip', not {on_error!r}.")
+        self.path, self.fields, self.stops = path, fields, on_error == "stop"
+        self.skipped: Counter[str] = Counter()  # reason → records
+        self.unit, self.timed = "seconds", False
+
+    def _bad(self, e: BadRecord) -> None:
+        if self.stops:
+            raise e
+        self.skipped[e.reason] += 1
+
+    def __iter__(self) -> Iterator[Record]:
+        dialect = None if self.stops else usual_dialect(self.path, self.fields)
+        records, name = iter_records(self.path, self.fields, self._bad, dialect), self.path.name
+        for r, kind in tqdm(records, desc=f"reading {name}", unit=" records", delay=3, leave=False, disable=None):
+            self.unit = kind if kind in UNITS else self.unit
+            self.timed = kind != "none"
+            yield r
+
 # %% ../nbs/00_interactions.ipynb #4ec07f5c
 @dataclass
 class Logs:
     "Users read from a log, with an account of what was left out."
 
-    users: list[User]
+    users: Sequence[User]
     ordered_by: str  # "time" or "file order"
     path: str = ""
     hold_out: int = 1
     n_records: int = 0  # records kept
     n_duplicates: int = 0  # same user, text and time
     n_short_users: int = 0  # fewer than hold_out + 1 records
-    n_repeated: int = 0  # users whose held-out text also stands in their visible history
     unit: str = "seconds"  # of times that are numbers
     skipped: dict[str, int] = field(default_factory=dict)  # reason → count, under on_error="skip"
 
-    def part(self, name: str) -> list[User]:  # name: "all", "train", "validation" or "test"
+    @cached_property
+    def n_repeated(self) -> int:
+        "Users whose held-out text also stands in their visible history."
+        return sum(bool({i.text for i in u.held_out} & {i.text for i in u.visible}) for u in self.users)
+
+    def part(self, name: str) -> Sequence[User]:  # name: "all", "train", "validation" or "test"
         "The users of one part of the deterministic split."
         return [u for u in self.users if name == "all" or user_split(u.user_id) == name]
+
+    def sample(self, n: int) -> Logs:
+        "The same log with `n` users, who stay when the log grows but for some of the new ones."
+        users = [self.users[i] for i in sampled((u.user_id for u in self.users), n)]
+        return replace(self, users=users, n_records=sum(u.n_records for u in users))
 
     def summary(self) -> str:
         "What was read, and what was left out, in a few lines."
@@ -487,35 +570,29 @@ class Logs:
 
 # %% ../nbs/00_interactions.ipynb #18e0dbcd
 def load_logs(
-    path: str | Path,  # a file or folder in one of the formats above
+    path: str | Path,  # a file, a folder or a pattern, in one of the formats above
     hold_out: int = 1,  # P, the newest records of each user that the writer won't see
     fields: Fields = Fields(),  # column names
     on_error: str = "stop",  # "stop" at the first bad record, or "skip" and count
 ) -> Logs:
     "Read a log into users. Raises `BumpError` with file and line on bad input, or when nobody is left."
-    if on_error not in ("stop", "skip"):
-        raise BumpError(f"on_error is 'stop' or 'skip', not {on_error!r}.")
+    check_hold_out(hold_out)
+    records, histories = Records(Path(path), fields, on_error), {}
+    for r in records:
+        histories.setdefault(r.user_id, []).append(Interaction(r.text, r.time))
+    return _to_logs(records, histories, hold_out)
+
+
+def check_hold_out(hold_out: int) -> None:
+    "Raise `BumpError` for a number of records that can't be hidden."
     if hold_out < 0:
         raise BumpError(f"hold_out is the number of records to hide, it can't be {hold_out}.")
-    path, skipped, histories = Path(path), Counter(), {}
-
-    def on_bad(e: BadRecord):
-        if on_error == "stop":
-            raise e
-        skipped[e.reason] += 1
-
-    dialect = usual_dialect(path, fields) if on_error == "skip" else None
-    records = iter_records(path, fields, on_bad, dialect)
-    unit = "seconds"
-    for r, kind in tqdm(records, desc=f"reading {path.name}", unit=" records", delay=3, leave=False, disable=None):
-        histories.setdefault(r.user_id, []).append(Interaction(r.text, r.time))
-        unit = kind if kind in UNITS else unit
-    return _to_logs(path, histories, hold_out, dict(skipped), unit)
 
 # %% ../nbs/00_interactions.ipynb #48a1771a
-def _to_logs(path: Path, histories: dict, hold_out: int, skipped: dict[str, int], unit: str) -> Logs:
-    timed = any(h[0].time is not None for h in histories.values())
-    logs = Logs([], "time" if timed else "file order", str(path), hold_out, unit=unit, skipped=skipped)
+def _to_logs(read: Records, histories: dict, hold_out: int) -> Logs:
+    users: list[User] = []
+    ordered_by = "time" if read.timed else "file order"
+    logs = Logs(users, ordered_by, str(read.path), hold_out, unit=read.unit, skipped=dict(read.skipped))
     longest = 0
     for user_id in list(histories):
         records = histories.pop(user_id)
@@ -525,18 +602,17 @@ def _to_logs(path: Path, histories: dict, hold_out: int, skipped: dict[str, int]
         if len(kept) <= hold_out:
             logs.n_short_users += 1
             continue
-        if timed:
+        if read.timed:
             kept.sort(key=lambda i: i.time)
-        user = split_history(user_id, kept, hold_out)
-        logs.users.append(user)
-        logs.n_repeated += bool({i.text for i in user.held_out} & {i.text for i in user.visible})
+        users.append(split_history(user_id, kept, hold_out))
         logs.n_records += len(kept)
-    if not logs.users:
-        raise BumpError(_nobody(logs, longest))
+    if not users:
+        raise BumpError(nobody_left(logs, longest))
     return logs
 
 # %% ../nbs/00_interactions.ipynb #8761b84c
-def _nobody(logs: Logs, longest: int) -> str:
+def nobody_left(logs: Logs, longest: int) -> str:
+    "Why a log has no user of whom records can be held out; `longest` is the length of the longest history."
     why = (
         f"records of the longest history: {longest}, needed: {logs.hold_out + 1}"
         if longest

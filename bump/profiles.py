@@ -17,7 +17,7 @@ from .prompts import OPEN, WriterPrompt, encode, joined, profile_prompt, prompt_
 from .seeds import named_rng
 
 # %% auto #0
-__all__ = ['Profile', 'WriterSettings', 'write_profiles', 'history_digest']
+__all__ = ['SORTED_AT_ONCE', 'Profile', 'WriterSettings', 'write_profiles', 'WriterTask', 'history_digest']
 
 # %% ../nbs/09_profiles.ipynb #4898ac99
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Profile:
         return self.last_record - self.first_record + 1
 
 # %% ../nbs/09_profiles.ipynb #8493f445
+SORTED_AT_ONCE = 4096  # users whose prompts are in memory
+
+
 @dataclass(frozen=True)
 class WriterSettings:
     "How profiles are written, as their provenance records it. Raises `BumpError` for values that can't be used."
@@ -88,7 +91,7 @@ def write_profiles(
     seed: int = 0,
     prompt: WriterPrompt = OPEN,
 ) -> Iterator[Profile]:
-    """Write a profile for each user, in batches; the order is that of the prompts' lengths.
+    """Write a profile for each user, in batches; of some thousand users those with short prompts come first.
 
     Users on whom the engine fails are left out. Raises `BumpError` for settings that can't be used, and for a user
     without a visible record.
@@ -96,19 +99,19 @@ def write_profiles(
     settings = WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
     check_whole(1, batch_size=batch_size)
     settings.check_writer(writer)
-    unseen = next((u for u in users if not u.visible), None)
-    if unseen is not None:
-        raise BumpError(
-            f"User {unseen.user_id!r} has no visible record to write a profile from; "
-            "leave the user out, or hold out fewer records."
-        )
-    return _write(users, writer, settings, batch_size, prompt)
+    some = (users[start : start + SORTED_AT_ONCE] for start in range(0, len(users), SORTED_AT_ONCE))
+    return (p for part in some for p in _write(part, writer, settings, batch_size, prompt))
 
 # %% ../nbs/09_profiles.ipynb #fd669dd6
 def _write(
     users: Sequence[User], writer: Engine, s: WriterSettings, batch_size: int, prompt: WriterPrompt
 ) -> Iterator[Profile]:
     def asked(u: User):
+        if not u.visible:
+            raise BumpError(
+                f"User {u.user_id!r} has no visible record to write a profile from; "
+                "leave the user out, or hold out fewer records."
+            )
         return *profile_prompt([i.text for i in u.visible], writer.tokenizer, s.max_prompt_tokens, prompt), u
 
     prompts = sorted(map(asked, users), key=lambda p: len(encode(writer.tokenizer, p[0])))
@@ -124,6 +127,28 @@ def _write(
 def _begun(c: Completion, prompt: WriterPrompt, writer: Engine) -> Completion:  # with the first words of the reply
     first = len(writer.tokenizer(prompt.begin, add_special_tokens=False)["input_ids"]) if prompt.begin else 0
     return replace(c, text=joined(prompt.begin, c.text), tokens=first + c.tokens)
+
+# %% ../nbs/09_profiles.ipynb #594345f8
+@dataclass(frozen=True)
+class WriterTask:
+    "Who writes profiles, and how."
+
+    model: str  # as for `make_engine`
+    settings: WriterSettings
+    batch_size: int = 32
+    prompt: WriterPrompt = OPEN
+    tokenizer: str | None = None  # for a writer behind a server
+
+    def load(self) -> Engine:
+        "The writer's engine."
+        from bump.engines.make import make_writer
+
+        return make_writer(self.model, self.settings.max_prompt_tokens + self.settings.max_new_tokens, self.tokenizer)
+
+    def write(self, users: Sequence[User], writer: Engine | None = None) -> Iterator[Profile]:
+        "A profile for each user, by `writer` if it is loaded already."
+        writer = writer or self.load()
+        return write_profiles(users, writer, batch_size=self.batch_size, prompt=self.prompt, **asdict(self.settings))
 
 # %% ../nbs/09_profiles.ipynb #49f0f01f
 def history_digest(records: Sequence[Interaction]) -> str:  # 32 hex digits

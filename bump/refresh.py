@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from .engines.base import Engine
 from .errors import BumpError
 from .files import drop_cut_line, json_line, locked, write_synced
 from .interactions import User
+from .prepared import pick_users, user_ids
 from .profiles import Profile, WriterSettings, history_digest, write_profiles
 from .prompts import OPEN, WriterPrompt, prompt_version
 from .store import ProfileStore, is_database, read_store
 
 # %% auto #0
-__all__ = ['MISSING', 'why_stale', 'writer_facts', 'write_store', 'staleness', 'missing']
+__all__ = ['MISSING', 'why_stale', 'writer_facts', 'fill_store', 'write_store', 'staleness', 'missing']
 
 # %% ../nbs/09b_refresh.ipynb #8d29fa54
 MISSING = "there is no profile"
@@ -46,9 +48,9 @@ def why_stale(
     return changed and f"{changed} was {then[changed]!r}, now it is {writer[changed]!r}"
 
 
-def writer_facts(writer: Engine, prompt: WriterPrompt, settings: WriterSettings) -> dict:
+def writer_facts(revision: str, prompt: WriterPrompt, settings: WriterSettings) -> dict:
     "What a profile's provenance must say to be as good as one written now."
-    return dict(model_revision=writer.revision, prompt_version=prompt_version(prompt), **asdict(settings))
+    return dict(model_revision=revision, prompt_version=prompt_version(prompt), **asdict(settings))
 
 # %% ../nbs/09b_refresh.ipynb #23755354
 class _Lines:
@@ -87,23 +89,48 @@ def _opened(path: Path, refresh: bool):
     return _Lines(path)
 
 # %% ../nbs/09b_refresh.ipynb #d04dc792
-def _todo(store, users: Sequence[User], writer: Mapping, refresh: bool, hold_out: int) -> list[User]:
+def _todo(store, users: Sequence[User], writer: Mapping, refresh: bool, hold_out: int) -> Sequence[User]:
     "Users whose profiles are to be written. Raises `BumpError` for a stale profile, unless it may be refreshed."
     todo = []
-    for u in users:
+    for n, u in enumerate(users):
         why = None if store.is_forgotten(u.user_id) else why_stale(u, store.get(u.user_id), writer)
         if why and why is not MISSING and not refresh:
             raise BumpError(
                 f"{store.path}: the profile of user {u.user_id!r} is stale: {why}. Write such profiles again with "
                 f"--refresh, choose another output, or the hold_out of then (now {hold_out})."
             )
-        todo += [u] if why else []
-    return todo
+        todo += [n] if why else []
+    return pick_users(users, todo)
 
 
 def _batches(profiles: Iterator[Profile], size: int) -> Iterator[list[Profile]]:
     while some := list(islice(profiles, size)):
         yield some
+
+# %% ../nbs/09b_refresh.ipynb #91d0d9e0
+def fill_store(
+    users: Sequence[User],
+    path: str | Path,
+    facts: Mapping,  # about who writes, see `writer_facts`
+    write: Callable[[Sequence[User]], Iterator[Profile]],  # the profiles of some users, in any order
+    at_once: int = 32,  # profiles of a batch
+    hold_out: int = 0,  # how many newest records `users` hide, for messages
+    refresh: bool = False,  # write stale profiles again
+    keep: int = 2,  # versions of a profile that stay, the new one among them
+) -> int:  # profiles written now
+    """Let `write` write the profiles that `path` is still missing; what a batch has written is not lost.
+
+    Raises `BumpError` where another process writes there, or a profile is stale and `refresh` is false.
+    """
+    path, written = Path(path), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, is_file=True), closing(_opened(path, refresh)) as store:
+        todo = _todo(store, users, facts, refresh, hold_out)
+        with tqdm(total=len(users), initial=len(users) - len(todo), desc="profiles", disable=None) as bar:
+            for some in _batches(write(todo) if len(todo) else iter(()), at_once):
+                written += store.put(some, keep)
+                bar.update(len(some))
+    return written
 
 # %% ../nbs/09b_refresh.ipynb #bf2a3186
 def write_store(
@@ -125,17 +152,10 @@ def write_store(
     Raises `BumpError` where another process writes there, a profile is stale and `refresh` is false, or a setting
     can't be used.
     """
-    path, settings = Path(path), WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, is_file=True), closing(_opened(path, refresh)) as store:
-        todo = _todo(store, users, writer_facts(writer, prompt, settings), refresh, hold_out)
-        profiles = write_profiles(todo, writer, batch_size=batch_size, prompt=prompt, **asdict(settings))
-        written = 0
-        with tqdm(total=len(users), initial=len(users) - len(todo), desc="profiles", disable=None) as bar:
-            for some in _batches(profiles, batch_size):
-                written += store.put(some, keep)
-                bar.update(len(some))
-    return written
+    settings = WriterSettings(max_prompt_tokens, max_new_tokens, temperature, seed)
+    write = partial(write_profiles, writer=writer, batch_size=batch_size, prompt=prompt, **asdict(settings))
+    facts = writer_facts(writer.revision, prompt, settings)
+    return fill_store(users, path, facts, write, batch_size, hold_out, refresh, keep)
 
 # %% ../nbs/09b_refresh.ipynb #1077b981
 def staleness(
@@ -148,9 +168,9 @@ def staleness(
     return {u: why for u, why in reasons if why and not store.is_forgotten(u)}
 
 
-def missing(path: str | Path, users: Iterable[User]) -> tuple[int, int]:
+def missing(path: str | Path, users: Sequence[User]) -> tuple[int, int]:
     "How many of the users have no profile although they should, and how many are forgotten."
     with closing(_opened(Path(path), refresh=False)) as store:
-        without = [u.user_id for u in users if store.get(u.user_id) is None]
+        without = [u for u in user_ids(users) if store.get(u) is None]
         forgotten = sum(map(store.is_forgotten, without))
     return len(without) - forgotten, forgotten

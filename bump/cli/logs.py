@@ -5,23 +5,29 @@
 # %% ../../nbs/14a_cli_logs.ipynb #1a58e516
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import BumpError, check_whole
 from ..flags import flag, parse
-from ..interactions import Fields, Logs, load_logs
+from ..interactions import Fields, Logs, User, load_logs
+from ..prepared import is_prepared, open_prepared, prepare_log, prepared_facts
 
 # %% auto #0
-__all__ = ['LogFlags', 'choose_users', 'InspectFlags', 'inspect', 'AuditFlags', 'audit_command']
+__all__ = ['SourceFlags', 'LogFlags', 'choose_users', 'InspectFlags', 'inspect', 'PrepareFlags', 'prepare_command', 'AuditFlags',
+           'audit_command']
 
 # %% ../../nbs/14a_cli_logs.ipynb #f557d35b
 @dataclass
-class LogFlags:
+class SourceFlags:
     "Which log, and how to read it."
 
     logs: str | None = flag(
         None,
-        "File or folder: JSONL, CSV, TSV, Parquet, a datasets folder, LaMP questions or folder, a MovieLens folder.",
+        "File, pattern or folder: JSONL, CSV, TSV, Parquet, a prepared log, a datasets folder, LaMP questions or "
+        "folder, a MovieLens folder.",
     )
     on_error: str = flag("stop", "stop at the first bad record, or skip bad records and count them.")
     user_field: str = flag("user_id", "Name of the user column.")
@@ -35,19 +41,44 @@ class LogFlags:
         ),
     )
 
-    def read(self, hold_out: int) -> Logs:
-        "The log with `hold_out` records of each user held out, scrubbed if asked. Raises `BumpError` if none is named."
+    def fields(self) -> Fields:
+        "The names of the columns."
+        return Fields(self.user_field, self.text_field, self.time_field)
+
+    def named(self) -> str:
+        "The log. Raises `BumpError` if none is named."
         if not self.logs:
             raise BumpError("Which log? Give a file or folder with --logs.")
-        logs = load_logs(self.logs, hold_out, Fields(self.user_field, self.text_field, self.time_field), self.on_error)
+        return self.logs
+
+
+@dataclass
+class LogFlags(SourceFlags):
+    "How many of its users are read."
+
+    sample: int | None = flag(None, "So many of the users, the same ones each time; default: all.")
+
+    def read(self, hold_out: int) -> Logs:
+        "The log with `hold_out` records of each user held out, scrubbed if asked. Raises `BumpError` if none is named."
+        check_whole(1, sample=self.sample)
+        logs = self._prepared(hold_out) if is_prepared(self.named()) else self._loaded(hold_out)
+        return logs.sample(self.sample) if self.sample else logs
+
+    def _loaded(self, hold_out: int) -> Logs:
+        logs = load_logs(self.named(), hold_out, self.fields(), self.on_error)
         if not self.scrub:
             return logs
         from bump.privacy import scrub_users
 
         return replace(logs, users=scrub_users(logs.users))
 
+    def _prepared(self, hold_out: int) -> Logs:
+        if self.scrub and not prepared_facts(self.named())["scrubbed"]:
+            raise BumpError(f"{self.logs} was prepared with identifiers in it; prepare it anew with --scrub.")
+        return open_prepared(self.named(), hold_out)
+
 # %% ../../nbs/14a_cli_logs.ipynb #75537811
-def choose_users(logs: Logs, part: str) -> list:
+def choose_users(logs: Logs, part: str) -> Sequence[User]:
     "The users of a part; an empty part is an error."
     if part not in ("all", "train", "validation", "test"):
         raise BumpError(f"--users is all, train, validation or test, not {part!r}.")
@@ -72,12 +103,16 @@ def inspect(argv: list[str]) -> None:
 
     (flags,) = parse(argv, InspectFlags)
     logs = flags.read(flags.hold_out)
-    lengths = sorted(u.n_records for u in logs.users)
     print(logs.summary())
+    lengths, first, last = [], math.inf, -math.inf
+    for u in logs.users:
+        lengths.append(u.n_records)
+        times = [i.time for i in u.visible + u.held_out if i.time is not None]
+        first, last = min([first, *times]), max([last, *times])
+    lengths.sort()
     print(f"records a user: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}")
-    times = [i.time for u in logs.users for i in u.visible + u.held_out if i.time is not None]
-    if times:
-        print("time: {} to {}".format(*(datetime.fromtimestamp(t, UTC).date() for t in (min(times), max(times)))))
+    if first < math.inf:
+        print("time: {} to {}".format(*(datetime.fromtimestamp(t, UTC).date() for t in (first, last))))
     else:
         print("time: none in this log, so the order of the file counts as the order of time")
     print("users by part: " + ", ".join(f"{part} {len(logs.part(part))}" for part in ("train", "validation", "test")))
@@ -86,6 +121,27 @@ def inspect(argv: list[str]) -> None:
         f"for example user {u.user_id}: …{u.visible[-1].text[:100]!r}"
         + (f" → held out {u.held_out[0].text[:100]!r}" if u.held_out else "")
     )
+
+# %% ../../nbs/14a_cli_logs.ipynb #9cc1674c
+@dataclass
+class PrepareFlags(SourceFlags):
+    "Where a prepared log is put, and how much memory its sorting may take."
+
+    output: str | None = flag(None, "The folder to write.")
+    memory: str = flag("1GB", "Memory for sorting, such as 500MB or 8GB; what does not fit is sorted on the disk.")
+
+    def __post_init__(self):
+        if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", self.memory):
+            raise BumpError(f"memory is a size such as 500MB or 8GB, not {self.memory!r}.")
+
+
+def prepare_command(argv: list[str]) -> None:
+    "Sort a log by user and time, once, for reading a user at a time."
+    (flags,) = parse(argv, PrepareFlags)
+    if not flags.output:
+        raise BumpError("Where to? Give a folder with --output.")
+    prepare_log(flags.named(), flags.output, flags.fields(), flags.on_error, flags.scrub, flags.memory)
+    print(f"{flags.output}: {open_prepared(flags.output, hold_out=0).summary()}")
 
 # %% ../../nbs/14a_cli_logs.ipynb #ce5ea5e6
 @dataclass
@@ -111,6 +167,8 @@ def audit_command(argv: list[str]) -> int:  # exit code: 1 if there are findings
     from bump.store import read_store
 
     store = read_store(flags.profiles)
+    if flags.sample:
+        store = {u.user_id: store[u.user_id] for u in users if u.user_id in store}
     strangers = store.keys() - {u.user_id for u in users}
     if strangers:
         raise BumpError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from .defaults import SETTINGS
@@ -61,7 +62,7 @@ def own_config(own: OwnLogs, folder: Path):
 # %% ../../nbs/14f_cli_own_logs.ipynb #3f190173
 def unseen_users(logs: Logs, own: OwnLogs) -> list[User]:
     "Users never trained on. Raises `BumpError` where they, or the others, are too few."
-    unseen = (logs.part("validation") + logs.part("test"))[: own.n_scored]
+    unseen = list(islice(chain(logs.part("validation"), logs.part("test")), own.n_scored))
     for what, n in {"to train on": len(logs.part("train")), "never trained on": len(unseen)}.items():
         if n < own.users_per_step:
             raise BumpError(

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .defaults import choose_model, writing_settings
 from .logs import LogFlags, choose_users
@@ -18,11 +20,15 @@ from ..flags import flag, parse
 from ..interactions import User
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
+from ..prepared import is_prepared
 from ..prompts import PROMPT_FILE, WriterPrompt, load_prompt, prompt_of, save_prompt
 
+if TYPE_CHECKING:
+    from bump.profiles import Profile, WriterTask
+
 # %% auto #0
-__all__ = ['ProfileFlags', 'run_settings', 'profile_command', 'writer_prompt', 'load_writer', 'ExportFlags', 'export_command',
-           'ScoreFlags', 'score_command']
+__all__ = ['ProfileFlags', 'run_settings', 'WritingFlags', 'profile_command', 'writer_prompt', 'writer_task', 'task_facts',
+           'ExportFlags', 'export_command', 'ScoreFlags', 'score_command']
 
 # %% ../../nbs/14c_cli_profiles.ipynb #75c77f33
 @dataclass
@@ -84,10 +90,39 @@ def run_settings(model: str) -> dict[str, int]:
     names = dict(hold_out=hidden, max_prompt_tokens="max_prompt_tokens", max_new_tokens="max_completion_length")
     return {flag: config[name] for flag, name in names.items() if config.get(name) is not None}
 
+# %% ../../nbs/14c_cli_profiles.ipynb #41b0c66e
+@dataclass
+class WritingFlags(ProfileFlags):
+    "How many writers, and where."
+
+    ray: str | None = flag(
+        None,
+        "Writers on Ray, for a prepared log: on this machine, or at an address, or auto for the cluster that is there.",
+        alone="local",
+    )
+    ray_workers: int | None = flag(None, "Writers; default: one for each GPU or, without one, for each core.")
+    ray_gpus: float | None = flag(None, "GPUs of a writer; default: one where there are any.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_whole(1, ray_workers=self.ray_workers)
+        check_at_least(0, ray_gpus=self.ray_gpus)
+
+
+def _writing(flags: WritingFlags, task: WriterTask) -> Callable[[Sequence[User]], Iterator[Profile]]:
+    "The function that writes the profiles of some users."
+    if not flags.ray:
+        return task.write
+    from bump.bulk import Workers, ray_profiles
+
+    return partial(ray_profiles, task=task, workers=Workers(flags.ray, flags.ray_workers, flags.ray_gpus))
+
 # %% ../../nbs/14c_cli_profiles.ipynb #78547e4c
 def profile_command(argv: list[str]) -> None:
     "Write profiles for the users of a log."
-    (flags,) = parse(argv, ProfileFlags)
+    (flags,) = parse(argv, WritingFlags)
+    if flags.ray and not is_prepared(flags.named()):
+        raise BumpError(f"--ray reads a prepared log; make one with: bump prepare --logs {flags.logs} --output FOLDER.")
     hold_out = flags.settled(flags.model or "embedded").hold_out
     users = choose_users(flags.read(hold_out), flags.users)
     model, note = choose_model(flags.model, users)
@@ -96,15 +131,15 @@ def profile_command(argv: list[str]) -> None:
     flags = flags.settled(model)
     settings = {k: getattr(flags, k) for k in ("hold_out", "max_prompt_tokens", "max_new_tokens")}
     print(f"writing {len(users):,} profiles with " + ", ".join(f"{k}={v}" for k, v in settings.items()))
-    _write(flags, users, settings)
+    _write(flags, users)
 
 # %% ../../nbs/14c_cli_profiles.ipynb #2fd4cf7f
-def _write(flags: ProfileFlags, users: Sequence[User], settings: dict[str, int]) -> None:
-    from bump.refresh import missing, write_store
+def _write(flags: WritingFlags, users: Sequence[User]) -> None:
+    from bump.refresh import fill_store, missing
 
-    more = {k: getattr(flags, k) for k in ("batch_size", "temperature", "seed", "refresh", "keep")}
-    prompt = writer_prompt(flags)
-    written = write_store(users, load_writer(flags), flags.output, **settings, **more, prompt=prompt)
+    task, at_once = writer_task(flags), flags.batch_size
+    settled = dict(hold_out=flags.hold_out, refresh=flags.refresh, keep=flags.keep)
+    written = fill_store(users, flags.output, task_facts(task), _writing(flags, task), at_once, **settled)
     lost, forgotten = missing(flags.output, users)
     if lost:
         raise BumpError(
@@ -120,17 +155,20 @@ def writer_prompt(flags: ProfileFlags) -> WriterPrompt:
     return load_prompt(flags.prompts) if flags.prompts else prompt_of(flags.model)
 
 
-def load_writer(flags: ProfileFlags):
-    "The writer's engine, with room for the longest prompt and profile."
-    from bump.engines.base import EngineSettings
-    from bump.engines.make import make_engine
-    from bump.models import load_tokenizer, model_folder
+def writer_task(flags: ProfileFlags) -> WriterTask:
+    "What a writer has to know, after the flags are settled."
+    from bump.profiles import WriterSettings, WriterTask
 
-    longest = flags.max_prompt_tokens + flags.max_new_tokens
-    writer = make_engine(flags.model, EngineSettings(gpu_memory=0.9, max_model_len=longest))
-    if writer.tokenizer is None and flags.tokenizer:
-        writer.tokenizer = load_tokenizer(model_folder(flags.tokenizer))
-    return writer
+    settings = WriterSettings(flags.max_prompt_tokens, flags.max_new_tokens, flags.temperature, flags.seed)
+    return WriterTask(flags.model, settings, flags.batch_size, writer_prompt(flags), flags.tokenizer)
+
+
+def task_facts(task: WriterTask) -> dict:
+    "What the provenance of a profile says that was written so; no model is loaded for it."
+    from bump.engines.make import engine_revision
+    from bump.refresh import writer_facts
+
+    return writer_facts(engine_revision(task.model), task.prompt, task.settings)
 
 # %% ../../nbs/14c_cli_profiles.ipynb #67738029
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .logs import choose_users
-from .profiles import ProfileFlags, load_writer, writer_prompt
+from .profiles import ProfileFlags, task_facts, writer_task
 from ..errors import BumpError, check_at_least, check_whole
 from ..flags import flag, parse
 
@@ -38,21 +38,13 @@ def stale_command(argv: list[str]) -> None:
     with ProfileStore(flags.output) as store:
         settled = flags.settled(flags.model or "embedded")
         users = choose_users(flags.read(settled.hold_out), flags.users)
-        why = staleness(store, users, _facts(settled) if flags.model else None)
+        why = staleness(store, users, task_facts(writer_task(settled)) if flags.model else None)
     if flags.json:
         print(json.dumps(why, indent=1, ensure_ascii=False))
         return
     print(f"{flags.output}: {len(why):,} of {len(users):,} profiles are missing or stale")
     for reason, n in Counter(why.values()).most_common():
         print(f"{n:8,}  {reason}")
-
-# %% ../../nbs/14h_cli_store.ipynb #027f9212
-def _facts(flags: ProfileFlags) -> dict:
-    from bump.profiles import WriterSettings
-    from bump.refresh import writer_facts
-
-    settings = WriterSettings(flags.max_prompt_tokens, flags.max_new_tokens, flags.temperature, flags.seed)
-    return writer_facts(load_writer(flags), writer_prompt(flags), settings)
 
 # %% ../../nbs/14h_cli_store.ipynb #0bd3fa43
 @dataclass

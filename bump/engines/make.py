@@ -8,12 +8,12 @@ from __future__ import annotations
 from .base import Engine, EngineSettings
 from .local import TransformersEngine
 from .seq2seq import Seq2SeqEngine
-from .server import ServerEngine
+from .server import BEHIND_A_SERVER, ServerEngine
 from .vllm import VLLMEngine
-from ..models import load_model
+from ..models import load_model, load_tokenizer, model_folder, weights_revision
 
 # %% auto #0
-__all__ = ['make_engine']
+__all__ = ['make_engine', 'engine_revision', 'make_writer']
 
 # %% ../../nbs/03f_engines_make.ipynb #3400c2c6
 def make_engine(
@@ -29,3 +29,22 @@ def make_engine(
     lm = load_model(spec or "embedded")
     kind = Seq2SeqEngine if lm.is_encoder_decoder else TransformersEngine
     return kind(lm, settings.batch_tokens)
+
+# %% ../../nbs/03f_engines_make.ipynb #f84f9d43
+def engine_revision(spec: str) -> str:
+    "The `revision` of the engine that `spec` names, which is not made."
+    if spec.startswith(("http://", "https://")):
+        return BEHIND_A_SERVER
+    return weights_revision(model_folder(spec.removeprefix("vllm:") or "embedded"))
+
+# %% ../../nbs/03f_engines_make.ipynb #089dfe14
+def make_writer(
+    spec: str,
+    longest: int,  # tokens of a prompt and a profile together
+    tokenizer: str | None = None,  # for a writer behind a server: the model whose tokenizer counts
+) -> Engine:
+    "The engine of a profile writer, which has a machine's accelerator to itself."
+    writer = make_engine(spec, EngineSettings(gpu_memory=0.9, max_model_len=longest))
+    if writer.tokenizer is None and tokenizer:
+        writer.tokenizer = load_tokenizer(model_folder(tokenizer))
+    return writer

@@ -33,12 +33,13 @@ from ..errors import BumpError
 from ..prompts import begun
 
 # %% auto #0
-__all__ = ['Request', 'Served', 'SILENT', 'NEUTRAL', 'GOES_ON', 'RETRIES', 'TOO_MUCH', 'PASSING', 'checked_url', 'chosen_model',
-           'ServerBase', 'counted', 'ServerEngine', 'read_text', 'read_reply', 'read_choice', 'read_order', 'run_async',
-           'Trouble', 'ask_all']
+__all__ = ['Request', 'BEHIND_A_SERVER', 'Served', 'SILENT', 'NEUTRAL', 'GOES_ON', 'RETRIES', 'TOO_MUCH', 'PASSING',
+           'checked_url', 'chosen_model', 'ServerBase', 'counted', 'ServerEngine', 'read_text', 'read_reply',
+           'read_choice', 'read_order', 'run_async', 'Trouble', 'ask_all']
 
 # %% ../../nbs/03e_engines_server.ipynb #a5c94f40
 Request = Callable[..., Awaitable]  # a client → a parsed answer
+BEHIND_A_SERVER = "behind a server"  # instead of the revision of a model's weights, which a server does not tell
 Served = dict[str, str]  # the models of a server: name → owner
 
 
@@ -90,7 +91,7 @@ class ServerBase:
             raise BumpError("Asking a server needs the openai client; install it with: pip install 'bump[server]'.")
         address, _, model = url.partition("#")
         self.url, self.timeout, self.concurrency = checked_url(address), timeout, concurrency
-        self.tokenizer, self.revision = None, "behind a server"
+        self.tokenizer, self.revision = None, BEHIND_A_SERVER
         self.context: int | None = None
         self.counts: Counter = Counter()
         (served,) = self._ask([_served_models], min(timeout, 10))
