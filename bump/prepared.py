@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # %% auto #0
-__all__ = ['FACTS_FILE', 'AT_ONCE', 'SORT', 'prepare_log', 'prepared_facts', 'is_prepared', 'PreparedUsers', 'pick_users',
-           'user_ids', 'PreparedLogs', 'open_prepared']
+__all__ = ['FACTS_FILE', 'AT_ONCE', 'ONCE', 'SORTED', 'prepare_log', 'prepared_facts', 'is_prepared', 'PreparedUsers',
+           'pick_users', 'user_ids', 'PreparedLogs', 'open_prepared']
 
 # %% ../nbs/00a_prepared.ipynb #fdf48617
 FACTS_FILE, AT_ONCE = "log.json", 50_000  # records in memory
@@ -62,26 +62,31 @@ def _spool(records: Records, file: Path) -> dict:  # facts about what was read
     return dict(read=n, timed=records.timed, unit=records.unit, skipped=dict(records.skipped))
 
 # %% ../nbs/00a_prepared.ipynb #ec32c95f
-SORT = """
+ONCE = """
 COPY (
-    SELECT user_id, text, time
-    FROM (SELECT user_id, text, time, min(file_row_number) AS place
-          FROM read_parquet($records, file_row_number = true) GROUP BY ALL)
-    ORDER BY user_id, time, place
-) TO $sorted (FORMAT parquet)
+    SELECT user_id, text, time, min(file_row_number) AS place
+    FROM read_parquet($source, file_row_number = true) GROUP BY ALL
+) TO $target (FORMAT parquet)
+"""
+SORTED = """
+COPY (SELECT user_id, text, time FROM read_parquet($source) ORDER BY user_id, time, place) TO $target (FORMAT parquet)
 """
 
 
 def _sort(records: Path, out: Path, memory: str) -> None:
     import duckdb
 
+    once, spill = out.with_name("once.parquet"), str(out.with_name("spill"))
     try:
-        with duckdb.connect(config=dict(memory_limit=memory, temp_directory=str(out.with_name("spill")))) as db:
-            db.execute(SORT, dict(records=str(records), sorted=str(out)))
+        with duckdb.connect(config=dict(memory_limit=memory, temp_directory=spill)) as db:
+            db.execute("SET enable_progress_bar = false")
+            db.execute(ONCE, dict(source=str(records), target=str(once)))
+            db.execute(SORTED, dict(source=str(once), target=str(out)))
     except duckdb.OutOfMemoryException:
         raise BumpError(f"{memory} of memory are too little to sort this log; raise --memory.") from None
     except duckdb.Error as e:
         raise BumpError(f"{out.parent}: the log can't be sorted there ({str(e).splitlines()[0]}).") from None
+    once.unlink()
 
 # %% ../nbs/00a_prepared.ipynb #27957144
 def _rows(records: pa.Table, ends: Sequence[int]) -> pa.RecordBatch:
