@@ -11,7 +11,6 @@ makes of their records in memory. Writes results/prepare.json.
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile

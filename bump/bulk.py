@@ -77,6 +77,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+        from ray.data import DataContext
     except ImportError:
         raise BumpError("Many writers need Ray; install it with: pip install 'bump[ray]'.") from None
     was_there = ray.is_initialized()
@@ -85,7 +86,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
             ray.init(address, include_dashboard=None if address != "local" else False, **QUIET)
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise BumpError(f"Ray can't be reached at {address!r} ({reason_of(e)}).") from None
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray

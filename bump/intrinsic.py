@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from .statistics import Mean, bootstrap_mean, metric_table, plain_console
 
 # %% auto #0
 __all__ = ['CONTROLS', 'AT_ONCE', 'METRICS', 'check_profiles', 'raw_records', 'stranger_of', 'score_arms', 'Score', 'score',
-           'chance_levels', 'show_score', 'best_of']
+           'chance_levels', 'show_score', 'score_by_age', 'since_first', 'show_ages', 'best_of']
 
 # %% ../nbs/10_intrinsic.ipynb #76e5ba05
 def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> None:
@@ -235,6 +235,37 @@ def show_score(s: Score) -> None:
         f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; "
         f"users the judge failed on {s.judge_failed}"
     )
+
+# %% ../nbs/10_intrinsic.ipynb #48dbd03a
+def score_by_age(
+    users: Sequence[User],  # with as many held-out records as ages
+    profiles: Mapping[str, Profile],
+    judge: Judge,
+    settings: PoolSettings = PoolSettings(),
+    encoder: str = "auto",  # as for `score`
+    controls: Collection[str] = ("raw_records",),
+) -> list[Score]:  # of the first held-out record, of the second, …
+    "Score each held-out record by itself. Raises `BumpError` as `score` does."
+    ages = range(len(users[0].held_out))
+    of_age = ([replace(u, held_out=u.held_out[k : k + 1]) for u in users] for k in ages)
+    return [score(some, profiles, judge, settings, encoder, controls) for some in of_age]
+
+
+def since_first(scores: Sequence[Score]) -> list[Mean]:
+    "How much the profiles' sum has changed since the first held-out record, paired by user."
+    first = scores[0].sums
+    return [bootstrap_mean([s.sums[u] - first[u] for u in first], s.seed) for s in scores]
+
+
+def show_ages(scores: Sequence[Score]) -> None:
+    "Print the sums by age, one row for each."
+    s = scores[0]
+    columns = {"profiles": [x.arms["profiles"]["sum"] for x in scores], "since the first": since_first(scores)}
+    columns |= {arm: [x.arms[arm]["sum"] for x in scores] for arm in s.arms if arm != "profiles"}
+    columns["chance"] = [x.chance["sum"] for x in scores]
+    ages = {name: {str(age): x for age, x in enumerate(column)} for name, column in columns.items()}
+    title = f"sum by records written since, {s.n_users} users, judge {s.judge}, pools of 1+{s.n_negatives}"
+    plain_console().print(metric_table(title, ages))
 
 # %% ../nbs/10_intrinsic.ipynb #60c25ffe
 def best_of(

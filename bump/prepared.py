@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from .errors import BumpError
-from .files import JobFolder, locked, read_facts, write_json
+from .files import check_same, locked, read_facts, write_json
 from bump.interactions import (
     USERS_FILE,
     Fields,
@@ -24,6 +24,7 @@ from bump.interactions import (
     Records,
     User,
     check_hold_out,
+    find_reader,
     log_files,
     nobody_left,
     sampled,
@@ -157,14 +158,16 @@ def prepare_log(
 
     Raises `BumpError` with file and line on bad input, and where the folder holds another log.
     """
-    out, source = Path(output), Path(path)
-    records = Records(source, fields, on_error)
-    job = JobFolder(out, _source(records, scrubbed), "source.json", "choose another --output")
+    out, records = Path(output), Records(Path(path), fields, on_error)
+    source = _source(records, scrubbed)
     with locked(out):
-        job.begin()
         if is_prepared(out):
+            check_same(out, prepared_facts(out), source, "choose another --output")
             return prepared_facts(out)
-        facts = {**job.facts, **_read(records, out), **_sorted(out, memory, scrubbed)}
+        try:
+            facts = {**_read(records, source, out), **_sorted(out, memory, scrubbed)}
+        except OSError as e:
+            raise BumpError(f"{out}: the log can't be prepared there ({e.strerror or e}).") from None
         write_json(out / FACTS_FILE, facts)
         for name in ("records.parquet", "records.json", "sorted.parquet"):
             (out / name).unlink()
@@ -172,18 +175,24 @@ def prepare_log(
 
 
 def _source(records: Records, scrubbed: bool) -> dict:
-    files = [f for p in log_files(records.path) for f in ([p] if p.is_file() else sorted(p.rglob("*")))]
-    names = {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()}
-    return dict(
-        path=str(records.path), files=names, fields=vars(records.fields), stops=records.stops, scrubbed=scrubbed
-    )
+    "From what a prepared log is made. Raises `BumpError` for a path that is no log."
+    parts = log_files(records.path)
+    for p in parts:
+        find_reader(p)
+    files = [f for p in parts for f in ([p] if p.is_file() else sorted(p.rglob("*"))) if f.is_file()]
+    names = {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    fields, stops = vars(records.fields), records.stops
+    return dict(path=str(records.path), files=names, fields=fields, stops=stops, scrubbed=scrubbed)
 
 # %% ../nbs/00a_prepared.ipynb #074025b6
-def _read(records: Records, out: Path) -> dict:
-    "Check all records, unless that has been done; what was found out about them."
+def _read(records: Records, source: dict, out: Path) -> dict:
+    "Check all records, unless that has been done for this source; what was found out about them."
     spool, facts = out / "records.parquet", out / "records.json"
-    if not facts.exists():
-        write_json(facts, _spool(records, spool))
+    before = read_facts(facts) if facts.exists() else {}
+    if any(before.get(name) != fact for name, fact in source.items()):
+        for left in (facts, out / "sorted.parquet"):
+            left.unlink(missing_ok=True)
+        write_json(facts, source | _spool(records, spool))
     return read_facts(facts)
 
 

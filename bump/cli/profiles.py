@@ -214,6 +214,7 @@ class ScoreFlags(JudgeFlags, PoolSettings, LogFlags):
         "auto",
         "Frozen encoder for hard negatives: embed[:MODEL], bm25, or auto: BGE where it can be loaded, else bm25.",
     )
+    by_age: bool = flag(False, "Score each held-out record by itself: does an old profile still find new records?")
     json: bool = flag(False, "Print JSON instead of a table.")
 
     def __post_init__(self):
@@ -228,13 +229,17 @@ def score_command(argv: list[str]) -> None:
     if not flags.profiles:
         raise BumpError("Which profiles? Give the store with --profiles.")
     users = choose_users(flags.read(flags.hold_out), flags.users)
-    from bump.intrinsic import check_profiles, score, show_score
+    from bump.intrinsic import check_profiles, score, score_by_age, show_ages, show_score
     from bump.store import read_store
 
     store = read_store(flags.profiles)
     check_profiles(users, store)
-    result = score(users, store, flags.load_judge(), flags, flags.encoder)
+    asked = users, store, flags.load_judge(), flags, flags.encoder
+    scores = score_by_age(*asked) if flags.by_age else [score(*asked)]
     if flags.json:
-        print(json.dumps(result.to_dict(), indent=1))
+        said = [s.to_dict() for s in scores]
+        print(json.dumps(said if flags.by_age else said[0], indent=1))
+    elif flags.by_age:
+        show_ages(scores)
     else:
-        show_score(result)
+        show_score(scores[0])

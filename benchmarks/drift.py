@@ -1,0 +1,71 @@
+"""Does an old profile still find new records? Real logs with times, a small real model, and no training.
+
+    python benchmarks/drift.py --data FOLDER [--ages 6]
+
+FOLDER holds the logs named below. Of each user with enough records the newest `--ages` are held out, SmolLM2 writes a
+profile from the others, and each held-out record is scored by itself in pools of 1 + 8: the first one when the profile
+is new, the last one when it is five records old. Quoted records of as many words, chosen at the same time, age beside
+it. Writes results/drift.json.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bump.files import write_json
+from bump.interactions import User, load_logs
+from bump.intrinsic import Score, score_by_age
+from bump.judges import make_judge
+from bump.profiles import WriterSettings, WriterTask
+from bump.prompts import load_prompt
+from bump.statistics import bootstrap_mean
+
+LOGS = {"papers": "papers/logs.jsonl", "stackexchange": "stackexchange/logs.jsonl", "movielens": "movielens"}
+TASK = WriterTask("smollm2", WriterSettings(max_prompt_tokens=384, max_new_tokens=40), 16, load_prompt("subjects"))
+LEAST = 4  # visible records
+DAY = 86_400
+
+
+def days_since(users: list[User], age: int) -> float:
+    "Median of the days between the newest visible record and a held-out one."
+    return float(np.median([(u.held_out[age].time - u.visible[-1].time) / DAY for u in users]))
+
+
+def sums(scores: list[Score]) -> dict:
+    "Means by age, and the change since the first record, averaged over the second half of the ages, paired by user."
+    arms, raw = ([s.arms[arm]["sum"] for s in scores] for arm in ("profiles", "raw_records"))
+    late = scores[len(scores) // 2 :]
+    change = [float(np.mean([s.sums[u] for s in late]) - scores[0].sums[u]) for u in scores[0].sums]
+    return dict(
+        profiles=[[m.mean, m.low, m.high] for m in arms],
+        raw_records=[[m.mean, m.low, m.high] for m in raw],
+        chance=scores[0].chance["sum"],
+        late_less_first=str(bootstrap_mean(change)),
+    )
+
+
+def one_log(path: Path, ages: int, judges: list[str]) -> dict:
+    users = [u for u in load_logs(path, hold_out=ages).users if len(u.visible) >= LEAST]
+    started = time.perf_counter()
+    profiles = {p.user_id: p for p in TASK.write(users)}
+    seconds = time.perf_counter() - started
+    by_judge = {name: sums(score_by_age(users, profiles, make_judge(name))) for name in judges}
+    days = [round(days_since(users, k), 1) for k in range(ages)]
+    return dict(users=len(users), writing_seconds=round(seconds, 1), median_days=days, judges=by_judge)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--ages", type=int, default=6)
+    parser.add_argument("--judges", nargs="+", default=["embed:minilm", "bm25"])
+    parser.add_argument("--logs", nargs="+", default=list(LOGS), choices=LOGS)
+    args = parser.parse_args()
+    result = {}
+    for name in args.logs:
+        result[name] = one_log(args.data / LOGS[name], args.ages, args.judges)
+        print(json.dumps({name: result[name]}), flush=True)
+    write_json(Path(__file__).parent / "results" / "drift.json", dict(ages=args.ages, logs=result))
