@@ -25,7 +25,7 @@ setup(
     keywords=cfg["keywords"].split(),
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["bump", "bump.*"]),
-    package_data={"bump": ["weights/*"]},
+    package_data={"bump": ["weights/*", "templates/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bump=bump._modidx:d"]},

@@ -1,6 +1,6 @@
 """Profiles by writers on Ray: how fast beside one process without it, and what a kill costs.
 
-    python benchmarks/bulk.py [--users 20000] [--workers 2] [--kills 20]
+    python benchmarks/bulk.py [--users 20000] [--workers 2] [--kills 20] [--parts speed kills]
 
 The embedded model writes profiles of users with short histories of the synthetic world. `speed` writes them by the
 same code in `--workers` processes that know nothing of each other, each with its share of the users, and then by as
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ import psutil
 
 from bump.bulk import Workers, ray_profiles
 from bump.engines.make import engine_revision
-from bump.files import write_json
+from bump.files import read_facts, write_json
 from bump.prepared import open_prepared, prepare_log
 from bump.profiles import WriterSettings, WriterTask
 from bump.prompts import OPEN
@@ -36,20 +37,24 @@ from bump.store import ProfileStore, read_store
 from bump.world import WorldConfig, make_world, save_world
 
 TASK = WriterTask("embedded", WriterSettings(max_prompt_tokens=320, max_new_tokens=32), batch_size=64)
+RESULT = Path(__file__).parent / "results" / "bulk.json"
 PYTHON = [sys.executable, __file__]
 ALONE = os.environ | dict(OMP_NUM_THREADS="1")  # as Ray gives each worker of one core
 
 
-def write(log: Path, store: Path, n: int, share: str = "", workers: int = 0) -> None:
-    "Fill a store for the first `n` users, and print the seconds; `share`, i/k, takes each k-th, with `workers` on Ray."
+def write(log: Path, store: Path, n: int, share: str = "", workers: int = 0, often: int = 0) -> None:
+    """Fill a store for the first `n` users, and print the seconds.
+
+    `share`, i/k, takes each k-th of them; `workers` and `often` are workers on Ray, the latter with small batches."""
     users = open_prepared(log).users[:n]
     if share:
         i, k = map(int, share.split("/"))
         users = users[i::k]
-    on_ray = partial(ray_profiles, task=TASK, workers=Workers(number=workers or None))
+    task = replace(TASK, batch_size=16) if often else TASK
+    on_ray = partial(ray_profiles, task=task, workers=Workers(number=workers or often or None))
     begun = time.perf_counter()
     facts = writer_facts(engine_revision("embedded"), OPEN, TASK.settings)
-    written = fill_store(users, store, facts, on_ray if workers else TASK.write, 64)
+    written = fill_store(users, store, facts, on_ray if workers or often else TASK.write, 64)
     print(json.dumps(dict(profiles=written, seconds=time.perf_counter() - begun)))
 
 
@@ -125,33 +130,35 @@ def kills(log: Path, folder: Path, n_users: int, workers: int, n: int, seed: int
     "Kill `n` workers and `n` drivers at random moments, and let the last driver end its work."
     draw, store, killed, written = random.Random(seed), folder / "kills.db", Counter(), []
     for _ in range(n):
-        driver = started(log, store, n_users, workers=workers)
+        driver = started(log, store, n_users, often=workers)
         killed.update(lived(driver, store, draw))
         if driver.wait() == 0:
             break
         written.append(count(store))
         print(f"killed {dict(killed)}, {written[-1]:,} profiles", file=sys.stderr)
-    ended(started(log, store, n_users, workers=workers))
+    ended(started(log, store, n_users, often=workers))
     with ProfileStore(store) as s:
         rows, users, versions = s.db.execute(
             "SELECT count(*), count(DISTINCT user_id), max(version) FROM profiles"
         ).fetchone()
-    whole, got = texts(folder / f"ray-{n_users}.db"), texts(store)
+    by_processes(log, folder / "whole", n_users, workers)
+    whole = dict(p for i in range(workers) for p in texts(folder / f"whole-{i}.db").items())
+    got = texts(store)
     return dict(
         killed=dict(killed), written_by_then=written, rows=rows, users=users, versions=versions, equal=got == whole
     )
 
 
-def main(args: argparse.Namespace) -> dict:
+def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        world = make_world(WorldConfig(n_users=args.users))
-        prepare_log(save_world(world, folder), folder / "log")
-        result = dict(
-            users=args.users, workers=args.workers, speed=speed(folder / "log", folder, args.users, args.workers)
-        )
-        print(json.dumps(result), file=sys.stderr)
-        return result | dict(kills=kills(folder / "log", folder, args.users, args.workers, args.kills))
+        prepare_log(save_world(make_world(WorldConfig(n_users=args.users)), folder), folder / "log")
+        about = folder / "log", folder, args.users, args.workers
+        done = dict(speed=lambda: speed(*about), kills=lambda: kills(*about, args.kills))
+        for part in args.parts:
+            result = (read_facts(RESULT) if RESULT.exists() else {}) | {part: done[part]()}
+            write_json(RESULT, result | dict(users=args.users, workers=args.workers))
+            print(json.dumps(result[part], indent=1))
 
 
 if __name__ == "__main__":
@@ -163,6 +170,5 @@ if __name__ == "__main__":
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=20)
-    result = main(parser.parse_args())
-    write_json(Path(__file__).parent / "results" / "bulk.json", result)
-    print(json.dumps(result, indent=1))
+    parser.add_argument("--parts", nargs="+", default=["speed", "kills"], choices=["speed", "kills"])
+    main(parser.parse_args())

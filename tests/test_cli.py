@@ -68,11 +68,17 @@ def test_train_profile_score(bump, here, world_log, tmp_path):
     assert "already holds a run" in one_sentence(
         here("train", "--logs", world_log, "--config", config, "--output_dir", run, code=2).stderr
     )
+    assert "2 steps are too few" in (run / "report.html").read_text()
     out = here("profile", "--logs", world_log, "--model", run, "--output", store).stdout
     assert "writing 60 profiles with hold_out=1, max_prompt_tokens=300, max_new_tokens=32" in out
     result = json.loads(here("score", "--logs", world_log, "--profiles", store, "--judge", "bm25", "--json").stdout)
     assert result["n_users"] == 60 and result["arms"]["profiles"]["sum"]["n"] == 60
     assert abs(result["arms"]["empty"]["sum"]["mean"] - result["chance"]["sum"]) < 1e-9
+    (tmp_path / "score.json").write_text(json.dumps(result))
+    html = tmp_path / "both.html"
+    said = here("report", run, run, "--output", html, "--scores", tmp_path / "score.json").stdout
+    assert said.startswith("too early. 2 steps") and "Score of 60 users, judge bm25" in html.read_text()
+    assert "no run in this folder" in one_sentence(here("report", tmp_path, code=2).stderr)
 
 
 def test_flags_win_over_the_run(here, small_log, tmp_path):

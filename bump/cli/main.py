@@ -21,6 +21,7 @@ COMMANDS = {  # name → module, function, what it does
     "inspect": ("logs", "inspect", "what is in a log, and what would be left out"),
     "prepare": ("logs", "prepare_command", "sort a log that memory does not hold, once"),
     "train": ("train", "train_command", "train a profile writer on a log"),
+    "report": ("train", "report_command", "whether a run learned, in one HTML file"),
     "profile": ("profiles", "profile_command", "write profiles for the users of a log"),
     "stale": ("store", "stale_command", "whose profiles are missing or stale, and why"),
     "forget": ("store", "forget_command", "delete all profiles of users, and show that nothing is left"),

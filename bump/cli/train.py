@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .defaults import choose_model, training_settings
 from .logs import LogFlags, choose_users
@@ -13,9 +14,12 @@ from ..errors import BumpError
 from ..flags import flag, parse
 
 # %% auto #0
-__all__ = ['TrainFlags', 'train_command']
+__all__ = ['REPORT_FILE', 'TrainFlags', 'train_command', 'ReportFlags', 'report_command']
 
 # %% ../../nbs/14b_cli_train.ipynb #fcad3c7b
+REPORT_FILE = "report.html"  # in a run folder
+
+
 @dataclass
 class TrainFlags(LogFlags):
     "Which writer is trained, and on which users."
@@ -57,5 +61,29 @@ def train_command(argv: list[str]) -> None:
         return
     folder = fit(setup)
     if config.process_index == 0:
-        print(last_reward(folder))
-        print(f"write profiles with it: bump profile --logs {flags.logs} --model {folder} --output profiles.jsonl")
+        from bump.report import write_report
+
+        write_report([folder], folder / REPORT_FILE)
+        print(f"{last_reward(folder)}; more in {folder / REPORT_FILE}")
+        print(f"write profiles with it: bump profile --logs {flags.logs} --model {folder} --output profiles.db")
+
+# %% ../../nbs/14b_cli_train.ipynb #bca949f3
+@dataclass
+class ReportFlags:
+    "Where the report is written, and which scores are shown in it."
+
+    output: str | None = flag(None, f"The HTML file; default: {REPORT_FILE} in the folder of the (first) run.")
+    scores: list[str] | None = flag(None, "Files with what `bump score --json` printed of profiles by the (first) run.")
+
+
+def report_command(argv: list[str]) -> None:
+    "Say in one HTML file whether a run learned, and show why."
+    n = next((i for i, a in enumerate(argv) if a.startswith("--")), len(argv))
+    runs, (flags,) = argv[:n], parse(argv[n:], ReportFlags)
+    if not runs:
+        raise BumpError("Of which run? `bump report RUN [RUN2]` names the run folders first.")
+    from bump.report import write_report
+
+    output = Path(flags.output or Path(runs[0]) / REPORT_FILE)
+    found = write_report(runs, output, flags.scores or ())
+    print(f"{found.kind}. {found.sentence}", *(f"{name}: {says}." for name, says in found.signs), output, sep="\n")
