@@ -73,7 +73,7 @@ def timed(what: str, *argv) -> dict:
     "Seconds and peak memory of a process; `own_gb` leaves out the pages of a mapped file, which the system may drop."
     done = subprocess.run([sys.executable, "-c", TIMED.format(what=what), *map(str, argv)], stdout=subprocess.PIPE)
     assert done.returncode == 0
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # DuckDB may print a bar before it
 
 
 def size(folder: Path) -> int:

@@ -170,4 +170,4 @@ def _parser_says(message: str) -> str:
 # %% ../nbs/20d_flags.ipynb #e46dc1fb
 def flag(default, help: str, alone: str | None = None):
     "A dataclass field with a default, the help of its flag, and what the flag means where no value follows it."
-    return field(default=default, metadata={"help": help, "alone": alone})
+    return field(default=default, metadata={"help": help} | ({"alone": alone} if alone else {}))

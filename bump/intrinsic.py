@@ -260,7 +260,10 @@ def since_first(scores: Sequence[Score]) -> list[Mean]:
 def show_ages(scores: Sequence[Score]) -> None:
     "Print the sums by age, one row for each."
     s = scores[0]
-    columns: dict[str, list] = {"profiles": [x.arms["profiles"]["sum"] for x in scores], "since the first": since_first(scores)}
+    columns: dict[str, list] = {
+        "profiles": [x.arms["profiles"]["sum"] for x in scores],
+        "since the first": since_first(scores),
+    }
     columns |= {arm: [x.arms[arm]["sum"] for x in scores] for arm in s.arms if arm != "profiles"}
     columns["chance"] = [x.chance["sum"] for x in scores]
     ages = {name: {str(age): x for age, x in enumerate(column)} for name, column in columns.items()}

@@ -80,7 +80,6 @@ def _sort(records: Path, out: Path, memory: str) -> None:
     once, spill = out.with_name("once.parquet"), str(out.with_name("spill"))
     try:
         with duckdb.connect(config=dict(memory_limit=memory, temp_directory=spill)) as db:
-            db.execute("SET enable_progress_bar = false")
             db.execute(ONCE, dict(source=str(records), target=str(once)))
             db.execute(SORTED, dict(source=str(once), target=str(out)))
     except duckdb.OutOfMemoryException:
