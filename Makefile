@@ -88,3 +88,4 @@ docs: $(VENV)/.installed-dev ## the documentation site, into _docs
 
 readme: $(VENV)/.installed-dev ## README.md from nbs/index.ipynb
 	$(BIN)/python -m nbconvert --to markdown --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags hide --output-dir . --output README nbs/index.ipynb
+	@sed -i -E 's#\]\(([A-Za-z0-9_/]+\.(ipynb|svg))\)#](nbs/\1)#g' README.md # the README lies one folder above the pages

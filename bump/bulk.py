@@ -94,7 +94,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
         if not was_there:
             ray.shutdown()
 
-
+# %% ../nbs/09d_bulk.ipynb #eb3a505e
 def _calls(ray, users: PreparedUsers, task: WriterTask, workers: Workers) -> ray.data.Dataset:
     n, gpus = workers.settled(ray.cluster_resources(), task.model)
     at_once = min(CALL * task.batch_size, ceil(len(users) / n))

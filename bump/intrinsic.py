@@ -256,7 +256,7 @@ def since_first(scores: Sequence[Score]) -> list[Mean]:
     first = scores[0].sums
     return [bootstrap_mean([s.sums[u] - first[u] for u in first], s.seed) for s in scores]
 
-
+# %% ../nbs/10_intrinsic.ipynb #2bced646
 def show_ages(scores: Sequence[Score]) -> None:
     "Print the sums by age, one row for each."
     s = scores[0]

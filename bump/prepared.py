@@ -172,7 +172,7 @@ def prepare_log(
             (out / name).unlink()
     return facts
 
-
+# %% ../nbs/00a_prepared.ipynb #b8a619cf
 def _source(records: Records, scrubbed: bool) -> dict:
     "From what a prepared log is made. Raises `BumpError` for a path that is no log."
     parts = log_files(records.path)
@@ -206,7 +206,7 @@ def _sorted(out: Path, memory: str, scrubbed: bool) -> dict:
     batches = pq.ParquetFile(done).iter_batches(AT_ONCE)
     return _write_users(_scrubbed(batches, _ids(done)) if scrubbed else batches, out / USERS_FILE)
 
-
+# %% ../nbs/00a_prepared.ipynb #71d546ec
 def prepared_facts(folder: str | Path) -> dict:
     "What is known of a prepared log: its source, and what was left out of it."
     return read_facts(Path(folder) / FACTS_FILE)
@@ -216,16 +216,12 @@ def is_prepared(path: str | Path) -> bool:
     "Whether a folder holds a prepared log, complete."
     return (Path(path) / FACTS_FILE).exists() and (Path(path) / USERS_FILE).exists()
 
-# %% ../nbs/00a_prepared.ipynb #f9f32c80
-class PreparedUsers(Sequence[User]):
-    "The users of a prepared log, in the order of their ids, read from the disk one by one."
+# %% ../nbs/00a_prepared.ipynb #4debe878
+class _UsersFile:
+    "The file of a prepared log, mapped into memory when it is first looked at."
 
-    def __init__(self, folder: Path, hold_out: int, rows: np.ndarray | None = None):
-        self.folder, self.hold_out = Path(folder), hold_out
-        self.rows = np.flatnonzero(self.lengths > hold_out) if rows is None else rows  # of the file
-
-    def __reduce__(self):  # another process opens the file again
-        return PreparedUsers, (self.folder, self.hold_out, self.rows)
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
@@ -239,8 +235,24 @@ class PreparedUsers(Sequence[User]):
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        "How many records each user of the file has, those left out here among them."
+        "How many records each user of the file has."
         return np.concatenate([b["interactions"].value_lengths().to_numpy() for b in self._batches])
+
+    def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
+        n = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._batches[n], int(row - self._starts[n])
+
+# %% ../nbs/00a_prepared.ipynb #631d1048
+class PreparedUsers(_UsersFile, Sequence[User]):
+    "The users of a prepared log, in the order of their ids, read from the disk one by one."
+
+    def __init__(self, folder: Path, hold_out: int, rows: np.ndarray | None = None):
+        super().__init__(folder)
+        self.hold_out = hold_out
+        self.rows = np.flatnonzero(self.lengths > hold_out) if rows is None else rows  # of the file
+
+    def __reduce__(self):  # another process opens the file again
+        return PreparedUsers, (self.folder, self.hold_out, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -259,10 +271,6 @@ class PreparedUsers(Sequence[User]):
         items = (Interaction(**item) for item in batch["interactions"][k].as_py())
         return split_history(batch["user_id"][k].as_py(), items, self.hold_out)
 
-    def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
-        n = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._batches[n], int(row - self._starts[n])
-
     def ids(self) -> Iterator[str]:
         "The users' ids, without reading their records."
         for batch, k in map(self._place, self.rows):
@@ -272,7 +280,7 @@ class PreparedUsers(Sequence[User]):
         "The users at these places, not read yet."
         return PreparedUsers(self.folder, self.hold_out, self.rows[np.asarray(places, np.int64)])
 
-
+# %% ../nbs/00a_prepared.ipynb #a26f8cd7
 def pick_users(users: Sequence[User], places: Sequence[int]) -> Sequence[User]:
     "The users at these places; those on the disk stay there."
     return users.pick(places) if isinstance(users, PreparedUsers) else [users[i] for i in places]

@@ -33,7 +33,7 @@ def _lines(path: Path) -> list[dict]:
             break
     return rows
 
-
+# %% ../nbs/13_report.ipynb #30d6ae8f
 @dataclass(frozen=True)
 class Run:
     "What a run folder tells."
@@ -54,7 +54,7 @@ class Run:
         "A metric through the steps."
         return np.array([np.nan if r.get(metric) is None else r[metric] for r in self.metrics], float)
 
-
+# %% ../nbs/13_report.ipynb #c5a25455
 def read_run(folder: str | Path, scores: Sequence[str | Path] = ()) -> Run:
     "Read a run folder, finished or not. Raises `BumpError` where it is none."
     folder = Path(folder)
@@ -108,6 +108,8 @@ SIGNS = (
         "copied words make up {last:.0%} of a profile, counting its longest run",
     ),
 )
+
+# %% ../nbs/13_report.ipynb #5b7a8dad
 LEAST = 20  # steps below which nothing is said: a quarter of them is five
 
 
@@ -134,7 +136,7 @@ def difference(first: np.ndarray, last: np.ndarray) -> Mean:
     low, high = ttest_ind(last, first, equal_var=False).confidence_interval(0.95)
     return Mean(float(last.mean() - first.mean()), float(low), float(high), len(first) + len(last))
 
-
+# %% ../nbs/13_report.ipynb #b6ba42ce
 def verdict(run: Run) -> Verdict:
     "Whether a run learned, and what else its numbers say."
     reward = run.series("reward")
@@ -176,7 +178,7 @@ def running_mean(x: np.ndarray, window: int = 5) -> np.ndarray:
     "The mean of the last `window` steps, NaN left out."
     return np.array([np.nanmean(x[max(0, i + 1 - window) : i + 1]) for i in range(len(x))])
 
-
+# %% ../nbs/13_report.ipynb #cb6a38d4
 def chart(title: str, metric: str, line: Callable[[Run], float | None] | None, runs: Sequence[Run]) -> dict | None:
     "A chart as the template draws it; None where no run has the metric."
     known = [(n, r, r.series(metric)) for n, r in enumerate(runs)]

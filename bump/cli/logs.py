@@ -51,7 +51,7 @@ class SourceFlags:
             raise BumpError("Which log? Give a file or folder with --logs.")
         return self.logs
 
-
+# %% ../../nbs/14a_cli_logs.ipynb #75046be2
 @dataclass
 class LogFlags(SourceFlags):
     "How many of its users are read."

@@ -1,0 +1,57 @@
+"""Pictures of the index page, from stored results.
+
+    python benchmarks/pictures.py
+
+Writes nbs/images/learning.svg: the training reward of SmolLM2 on real logs, from results/real_logs.json. The picture is
+read on light and on dark pages, so its ground is transparent and its colours are of middle brightness.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+matplotlib.use("Agg")
+HERE = Path(__file__).parent
+IMAGES = HERE.parent / "nbs" / "images"
+LOGS = {
+    "stackexchange": "posts and comments (Stack Exchange)",
+    "papers": "abstracts (papers)",
+    "LaMP-7": "tweets (LaMP-7)",
+    "movielens": "film ratings (MovieLens)",
+}
+GREY, BLUE, ORANGE = "#767676", "#3f8fd2", "#d2691e"
+CHANCE, WINDOW = 0.945, 5
+
+
+def running_mean(y: list[float]) -> list[float]:
+    return [float(np.mean(y[max(0, i + 1 - WINDOW) : i + 1])) for i in range(len(y))]
+
+
+def learning(runs: list[dict], path: Path) -> None:
+    "One panel a log; a thin line is a step, a thick one the mean of the last five."
+    fig, axes = plt.subplots(1, len(LOGS), figsize=(11, 2.6), sharey=True)
+    for ax, (log, title) in zip(axes, LOGS.items(), strict=True):
+        own = [r for r in runs if r["settings"]["log"] == log and r["settings"]["judge"] == "embed:minilm"]
+        for run, colour in zip(own, (BLUE, ORANGE), strict=False):
+            y = run["learned"]["curves"]["reward"]
+            ax.plot(range(1, len(y) + 1), y, color=colour, linewidth=0.7, alpha=0.6)
+            ax.plot(range(1, len(y) + 1), running_mean(y), color=colour, linewidth=2.4)
+        ax.axhline(CHANCE, color=GREY, linestyle="--", linewidth=1)
+        ax.set_title(title, fontsize=9, color=GREY)
+        ax.set_xlabel("step", fontsize=9, color=GREY)
+        ax.tick_params(colors=GREY, labelsize=8)
+        for side in ax.spines:
+            ax.spines[side].set_visible(side in ("left", "bottom"))
+            ax.spines[side].set_color(GREY)
+    axes[0].set_ylabel("reward (chance 0.945)", fontsize=9, color=GREY)
+    fig.tight_layout()
+    fig.savefig(path, transparent=True, metadata=dict(Date=None))
+
+
+if __name__ == "__main__":
+    matplotlib.rcParams.update({"svg.hashsalt": "bump", "svg.fonttype": "none", "font.family": "sans-serif"})
+    IMAGES.mkdir(exist_ok=True)
+    learning(json.loads((HERE / "results" / "real_logs.json").read_text())["runs"], IMAGES / "learning.svg")
