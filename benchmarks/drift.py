@@ -5,7 +5,7 @@
 FOLDER holds the logs named below. Of each user with enough records the newest `--ages` are held out, SmolLM2 writes a
 profile from the others, and each held-out record is scored by itself in pools of 1 + 8: the first one when the profile
 is new, the last one when it is five records old. Quoted records of as many words, chosen at the same time, age beside
-it. Writes results/drift.json.
+it. Each log is written to results/drift.json when it is done.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bump.files import write_json
+from bump.files import read_facts, write_json
 from bump.interactions import User, load_logs
 from bump.intrinsic import Score, score_by_age
 from bump.judges import make_judge
@@ -25,6 +25,7 @@ from bump.statistics import bootstrap_mean
 
 LOGS = {"papers": "papers/logs.jsonl", "stackexchange": "stackexchange/logs.jsonl", "movielens": "movielens"}
 TASK = WriterTask("smollm2", WriterSettings(max_prompt_tokens=384, max_new_tokens=40), 16, load_prompt("subjects"))
+RESULT = Path(__file__).parent / "results" / "drift.json"
 LEAST = 4  # visible records
 DAY = 86_400
 
@@ -64,8 +65,8 @@ if __name__ == "__main__":
     parser.add_argument("--judges", nargs="+", default=["embed:minilm", "bm25"])
     parser.add_argument("--logs", nargs="+", default=list(LOGS), choices=LOGS)
     args = parser.parse_args()
-    result = {}
     for name in args.logs:
-        result[name] = one_log(args.data / LOGS[name], args.ages, args.judges)
-        print(json.dumps({name: result[name]}), flush=True)
-    write_json(Path(__file__).parent / "results" / "drift.json", dict(ages=args.ages, logs=result))
+        found = one_log(args.data / LOGS[name], args.ages, args.judges)
+        print(json.dumps({name: found}), flush=True)
+        before = read_facts(RESULT)["logs"] if RESULT.exists() else {}
+        write_json(RESULT, dict(ages=args.ages, logs=before | {name: found}))
