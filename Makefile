@@ -70,7 +70,7 @@ $(VLLM)/.installed: settings.ini setup.py requirements-vllm.lock | $(VLLM)/bin/u
 	@touch $@
 
 test-vllm: $(VLLM)/.installed ## the judges and the writer on real vLLM, in process and behind its server
-	$(VLLM)/bin/python -m pytest -q tests/with_vllm
+	$(VLLM)/bin/python -m pytest -q tests/with_vllm -n 2 --dist loadfile --durations 5
 
 # Notebooks must be clean and their export must change nothing.
 clean-check: $(VENV)/.installed-dev

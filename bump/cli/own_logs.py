@@ -78,6 +78,7 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
     with locked(folder):
         JobFolder(folder, asdict(own), name="quickstart.json").begin()
         from bump.judges import make_judge
+        from bump.report import write_report
         from bump.training.config import cost_of
         from bump.training.fit import train
         from bump.training.runs import last_reward
@@ -90,7 +91,8 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
             users, config = choose_users(logs, "train"), own_config(own, run)
             print(f"training {own.model}: {cost_of(config, len(users))}")
             train(users, own.model, config, judges[0])
-        print(last_reward(run))
+        write_report([run], run / "report.html")
+        print(f"{last_reward(run)}; more in {run / 'report.html'}")
         sides = {
             "zero-shot": drafts[0],
             f"best of {len(drafts)}": _best(unseen, drafts, judges[0], own.seed),
