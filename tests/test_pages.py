@@ -42,6 +42,15 @@ def test_imports_stand_in_cells_of_their_own(page):
             assert not imports or all(isinstance(n, ast.Import | ast.ImportFrom) for n in tree.body), source
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_picture_has_a_caption_and_says_what_is_seen(page):
+    for cell in json.loads(page.read_text())["cells"]:
+        drawn = [k for o in cell.get("outputs", []) for k in o.get("data", {}) if k.startswith("image/")]
+        source = "".join(cell["source"])
+        assert not drawn or ("#| fig-cap: " in source and "#| fig-alt: " in source), source[:200]
+        assert not re.search(r"!\[\]\(", source), "a picture without a description"
+
+
 def test_the_sidebar_lists_every_page():
     listed = set(re.findall(r"- (\S+\.ipynb)", (ROOT / "_quarto.yml").read_text()))
     assert listed == {str(p.relative_to(ROOT / "nbs")) for p in PAGES}
