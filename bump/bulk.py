@@ -30,13 +30,16 @@ __all__ = ['CALL', 'QUIET', 'Workers', 'ray_profiles']
 def _worker(users: PreparedUsers, task: WriterTask) -> type:
     "A class whose instances load a writer once; called with places in the log, they return profiles as JSON."
 
+    here = os.getcwd()  # paths may be relative to it
+
     class Worker:
         writer: Engine | None = None
 
         def __call__(self, some: dict) -> dict:
             try:
+                os.chdir(here)
                 self.writer = self.writer or task.load()
-                rows: list[dict] = [dict(profile=asdict(p)) for p in task.write(users.pick(some["item"]), self.writer)]
+                rows: list[dict] = [dict(profile=asdict(p)) for p in task.write(users.pick(some["id"]), self.writer)]
             except Exception as e:  # of whose words Ray would keep a part
                 rows = [dict(error=str(e) if isinstance(e, BumpError) else f"A writer failed ({reason_of(e)}).")]
             return dict(row=[json.dumps(row) for row in rows])
@@ -63,8 +66,10 @@ class Workers:
         gpus = self.gpus if self.gpus is not None else float(there >= 1)
         if gpus > resources.get("GPU", 0):
             raise BumpError(f"No worker can have {gpus:g} GPUs; the cluster has {resources.get('GPU', 0):g}.")
+        if gpus % 1 and model.startswith("vllm:"):
+            raise BumpError(f"vLLM takes nearly all memory of a GPU, so a worker can't have {gpus:g} of one.")
         of, each = ("GPU", gpus) if gpus else ("CPU", 1)
-        return self.number or max(1, int(resources[of] / each)), gpus
+        return self.number or max(1, int(resources.get(of, 1) / each)), gpus
 
 # %% ../nbs/09d_bulk.ipynb #607a6d1b
 CALL = 8  # batches that a worker is handed at a time
@@ -98,8 +103,8 @@ def _connected(address: str) -> Iterator[ModuleType]:
 def _calls(ray, users: PreparedUsers, task: WriterTask, workers: Workers) -> ray.data.Dataset:
     n, gpus = workers.settled(ray.cluster_resources(), task.model)
     at_once = min(CALL * task.batch_size, ceil(len(users) / n))
-    places = ray.data.from_items(list(range(len(users))), override_num_blocks=ceil(len(users) / at_once))
-    how = dict(compute=ray.data.ActorPoolStrategy(size=n), num_cpus=1, num_gpus=gpus, batch_size=at_once)
+    places = ray.data.range(len(users), override_num_blocks=ceil(len(users) / at_once))
+    how = dict(compute=ray.data.ActorPoolStrategy(size=n), num_cpus=1, num_gpus=gpus, batch_size=None)
     return places.map_batches(_worker(users, task), **how)
 
 # %% ../nbs/09d_bulk.ipynb #526bf8a7

@@ -422,7 +422,7 @@ def log_files(path: Path) -> list[Path]:
         found = [Path(p) for p in sorted(glob(str(path), recursive=True))]
         if not found:
             raise BumpError(f"{path}: no file fits the pattern.")
-        return found
+        return [p for p in found if p.is_file()] or [f for p in found for f in log_files(p)]
     if not path.is_dir() or folder_reader(path):
         return [path]
     inside = (p for p in sorted(path.rglob("*")) if p.suffix in FILE_READERS and p.suffix != ".json")
@@ -543,6 +543,8 @@ class Logs:
     @cached_property
     def n_repeated(self) -> int:
         "Users whose held-out text also stands in their visible history."
+        if not self.hold_out:
+            return 0
         return sum(bool({i.text for i in u.held_out} & {i.text for i in u.visible}) for u in self.users)
 
     def part(self, name: str) -> Sequence[User]:  # name: "all", "train", "validation" or "test"

@@ -246,6 +246,7 @@ def score_by_age(
     controls: Collection[str] = ("raw_records",),
 ) -> list[Score]:  # of the first held-out record, of the second, …
     "Score each held-out record by itself. Raises `BumpError` as `score` does."
+    check_profiles(users, profiles)
     ages = range(len(users[0].held_out))
     of_age = ([replace(u, held_out=u.held_out[k : k + 1]) for u in users] for k in ages)
     return [score(some, profiles, judge, settings, encoder, controls) for some in of_age]

@@ -5,6 +5,9 @@
 # %% ../nbs/00a_prepared.ipynb #c7554975
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -37,11 +40,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # %% auto #0
-__all__ = ['FACTS_FILE', 'AT_ONCE', 'ONCE', 'SORTED', 'prepare_log', 'prepared_facts', 'is_prepared', 'PreparedUsers',
+__all__ = ['FACTS_FILE', 'WORK', 'AT_ONCE', 'ONCE', 'SORTED', 'prepare_log', 'prepared_facts', 'is_prepared', 'PreparedUsers',
            'pick_users', 'user_ids', 'PreparedLogs', 'open_prepared']
 
 # %% ../nbs/00a_prepared.ipynb #fdf48617
-FACTS_FILE, AT_ONCE = "log.json", 50_000  # records in memory
+FACTS_FILE, WORK = "log.json", ".work"  # the latter is a folder, until the log is prepared
+AT_ONCE = 50_000  # records in memory
 
 
 def _columns():
@@ -74,15 +78,23 @@ COPY (SELECT user_id, text, time FROM read_parquet($source) ORDER BY user_id, ti
 """
 
 
-def _sort(records: Path, out: Path, memory: str) -> None:
-    import duckdb
+def _duckdb():
+    try:
+        import duckdb
+    except ImportError:
+        raise BumpError("Preparing a log needs DuckDB; install it with: pip install 'bump[prepare]'.") from None
+    return duckdb
 
-    once, spill = out.with_name("once.parquet"), str(out.with_name("spill"))
+
+def _sort(records: Path, out: Path, memory: str) -> None:
+    duckdb, once, spill = _duckdb(), out.with_name("once.parquet"), str(out.with_name("spill"))
     try:
         with duckdb.connect(config=dict(memory_limit=memory, temp_directory=spill)) as db:
             db.execute(ONCE, dict(source=str(records), target=str(once)))
             db.execute(SORTED, dict(source=str(once), target=str(out)))
-    except duckdb.OutOfMemoryException:
+    except duckdb.OutOfMemoryException as e:
+        if "max_temp_directory_size" in str(e):
+            raise BumpError(f"{out.parent}: the disk has no room for sorting this log.") from None
         raise BumpError(f"{memory} of memory are too little to sort this log; raise --memory.") from None
     except duckdb.Error as e:
         raise BumpError(f"{out.parent}: the log can't be sorted there ({str(e).splitlines()[0]}).") from None
@@ -151,26 +163,37 @@ def prepare_log(
     fields: Fields = Fields(),  # column names
     on_error: str = "stop",  # "stop" at the first bad record, or "skip" and count
     scrubbed: bool = False,  # without identifiers, see `scrub`
-    memory: str = "1GB",  # for sorting; the rest takes some hundred MB
+    memory: str = "1GB",  # for sorting; the rest takes some hundred MB, and more for very long texts
 ) -> dict:  # the facts, also written to `log.json` in the folder
     """Sort a log by user and time, on the disk where memory does not suffice.
 
     Raises `BumpError` with file and line on bad input, and where the folder holds another log.
     """
+    _duckdb()
     out, records = Path(output), Records(Path(path), fields, on_error)
     source = _source(records, scrubbed)
+    _check_output(out)
     with locked(out):
-        if is_prepared(out):
-            check_same(out, prepared_facts(out), source, "choose another --output")
-            return prepared_facts(out)
-        try:
-            facts = {**_read(records, source, out), **_sorted(out, memory, scrubbed)}
-        except OSError as e:
-            raise BumpError(f"{out}: the log can't be prepared there ({e.strerror or e}).") from None
-        write_json(out / FACTS_FILE, facts)
-        for name in ("records.parquet", "records.json", "sorted.parquet"):
-            (out / name).unlink()
-    return facts
+        if not is_prepared(out):
+            write_json(out / FACTS_FILE, _prepared(records, source, out, memory, scrubbed))
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        check_same(out, prepared_facts(out), source, "choose another --output")
+    return prepared_facts(out)
+
+
+def _check_output(out: Path) -> None:  # nothing of anybody else's is written over
+    ours = {".lock", WORK, USERS_FILE, *([FACTS_FILE] if is_prepared(out) else [])}
+    others = {f.name for f in out.iterdir()} - ours if out.is_dir() else set()
+    if others:
+        raise BumpError(f"{out} holds {min(others)}, which is no part of a prepared log; choose another --output.")
+
+
+def _prepared(records: Records, source: dict, out: Path, memory: str, scrubbed: bool) -> dict:
+    (out / WORK).mkdir(exist_ok=True)
+    try:
+        return {**_read(records, source, out / WORK), **_sorted(out, memory, scrubbed)}
+    except OSError as e:
+        raise BumpError(f"{e.filename or out}: the log can't be prepared ({e.strerror or e}).") from None
 
 # %% ../nbs/00a_prepared.ipynb #b8a619cf
 def _source(records: Records, scrubbed: bool) -> dict:
@@ -179,29 +202,34 @@ def _source(records: Records, scrubbed: bool) -> dict:
     for p in parts:
         find_reader(p)
     files = [f for p in parts for f in ([p] if p.is_file() else sorted(p.rglob("*"))) if f.is_file()]
-    names = {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    stats = [(os.path.abspath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    digest = hashlib.blake2b(repr(stats).encode(), digest_size=8).hexdigest()
     fields, stops = vars(records.fields), records.stops
-    return dict(path=str(records.path), files=names, fields=fields, stops=stops, scrubbed=scrubbed)
+    path, named = os.path.abspath(records.path), f"{len(files):,} with the fingerprint {digest}"
+    return dict(path=path, files=named, fields=fields, stops=stops, scrubbed=scrubbed)
 
 # %% ../nbs/00a_prepared.ipynb #074025b6
-def _read(records: Records, source: dict, out: Path) -> dict:
+def _read(records: Records, source: dict, work: Path) -> dict:
     "Check all records, unless that has been done for this source; what was found out about them."
-    spool, facts = out / "records.parquet", out / "records.json"
+    spool, facts = work / "records.parquet", work / "records.json"
     before = read_facts(facts) if facts.exists() else {}
     if any(before.get(name) != fact for name, fact in source.items()):
-        for left in (facts, out / "sorted.parquet"):
+        for left in (facts, work / "sorted.parquet"):
             left.unlink(missing_ok=True)
-        write_json(facts, source | _spool(records, spool))
+        found = _spool(records, spool)
+        if not found["read"]:
+            raise BumpError(f"{records.path}: no usable record was found ({sum(records.skipped.values())} skipped).")
+        write_json(facts, source | found)
     return read_facts(facts)
 
 
 def _sorted(out: Path, memory: str, scrubbed: bool) -> dict:
     import pyarrow.parquet as pq
 
-    done = out / "sorted.parquet"
+    work, done = out / WORK, out / WORK / "sorted.parquet"
     if not done.exists():
-        aside = out / "sorted.tmp"
-        _sort(out / "records.parquet", aside, memory)
+        aside = work / "sorted.tmp"
+        _sort(work / "records.parquet", aside, memory)
         aside.replace(done)
     batches = pq.ParquetFile(done).iter_batches(AT_ONCE)
     return _write_users(_scrubbed(batches, _ids(done)) if scrubbed else batches, out / USERS_FILE)

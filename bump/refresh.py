@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -22,7 +22,7 @@ from .interactions import User
 from .prepared import pick_users, user_ids
 from .profiles import Profile, WriterSettings, history_digest, write_profiles
 from .prompts import OPEN, WriterPrompt, prompt_version
-from .store import ProfileStore, is_database, read_store
+from .store import ProfileStore, is_database, iter_profiles, read_store
 
 # %% auto #0
 __all__ = ['MISSING', 'why_stale', 'writer_facts', 'fill_store', 'write_store', 'staleness', 'missing']
@@ -88,6 +88,19 @@ def _opened(path: Path, refresh: bool):
     path.touch()
     return _Lines(path)
 
+# %% ../nbs/09b_refresh.ipynb #5570d198
+@contextmanager
+def _kept_if_used(path: Path) -> Iterator[None]:
+    "Remove a store that was not there before, where an error leaves it empty."
+    new = not path.exists()
+    try:
+        yield
+    except BaseException:
+        if new and path.exists() and next(iter_profiles(path), None) is None:
+            for left in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm"))):
+                left.unlink(missing_ok=True)
+        raise
+
 # %% ../nbs/09b_refresh.ipynb #d04dc792
 def _todo(store, users: Sequence[User], writer: Mapping, refresh: bool, hold_out: int) -> Sequence[User]:
     "Users whose profiles are to be written. Raises `BumpError` for a stale profile, unless it may be refreshed."
@@ -124,7 +137,7 @@ def fill_store(
     """
     path, written = Path(path), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, is_file=True), closing(_opened(path, refresh)) as store:
+    with locked(path, is_file=True), _kept_if_used(path), closing(_opened(path, refresh)) as store:
         todo = _todo(store, users, facts, refresh, hold_out)
         with tqdm(total=len(users), initial=len(users) - len(todo), desc="profiles", disable=None) as bar:
             for some in _batches(write(todo) if len(todo) else iter(()), at_once):

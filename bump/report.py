@@ -20,13 +20,13 @@ from .statistics import Mean, bootstrap_mean
 from .store import changed_words
 
 # %% auto #0
-__all__ = ['SIGNS', 'LEAST', 'CHARTS', 'WIDTH', 'HEIGHT', 'Run', 'read_run', 'Sign', 'Verdict', 'quarters', 'difference',
+__all__ = ['SCORE', 'SIGNS', 'LEAST', 'CHARTS', 'WIDTH', 'HEIGHT', 'Run', 'read_run', 'Sign', 'Verdict', 'quarters', 'difference',
            'verdict', 'running_mean', 'chart', 'told_samples', 'everything', 'render', 'write_report']
 
 # %% ../nbs/13_report.ipynb #e4986c43
 def _lines(path: Path) -> list[dict]:
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:  # bytes: texts may hold other line ends
         try:
             rows.append(json.loads(line))
         except ValueError:  # it is being written
@@ -55,15 +55,29 @@ class Run:
         return np.array([np.nan if r.get(metric) is None else r[metric] for r in self.metrics], float)
 
 # %% ../nbs/13_report.ipynb #c5a25455
+SCORE = ("judge", "n_users", "n_positives", "n_negatives", "seed", "chance", "arms")  # what the report shows
+
+
+def _score(path: Path) -> dict:
+    "What `bump score --json` printed. Raises `BumpError` for anything else."
+    try:
+        said = json.loads(path.read_bytes())
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or any(name not in said for name in SCORE):
+        raise BumpError(f"{path} is not what `bump score --json` prints (without --by_age); choose another file.")
+    return said
+
+
 def read_run(folder: str | Path, scores: Sequence[str | Path] = ()) -> Run:
     "Read a run folder, finished or not. Raises `BumpError` where it is none."
     folder = Path(folder)
     if not (folder / "run.json").exists():
         raise BumpError(f"{folder}: there is no run in this folder; `bump train` makes one.")
-    told = [read_facts(Path(s)) for s in scores]
+    told = [_score(Path(s)) for s in scores]
     metrics, samples = (_lines(folder / f"{name}.jsonl") for name in ("metrics", "samples"))
     facts, config = (read_facts(folder / f"{name}.json") for name in ("run", "bump_config"))
-    return Run(folder.name, metrics, samples, facts, config, told)
+    return Run(folder.resolve().name, metrics, samples, facts, config, told)
 
 # %% ../nbs/13_report.ipynb #1f9c2074
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ def verdict(run: Run) -> Verdict:
     reward = run.series("reward")
     steps = int(np.isfinite(reward).sum())
     if steps < LEAST:
-        return Verdict("too early", f"{steps} steps are too few to say anything.", [])
+        return Verdict("too early", f"{steps} steps are too few to say anything.", _signs(run))
     first, last = quarters(reward)
     gain, now = difference(first, last), bootstrap_mean(last)
     kind = "learned" if gain.low > 0 else "at chance" if now.low <= run.chance else "no gain"
@@ -238,6 +252,8 @@ def render(runs: Sequence[Run]) -> str:
 def write_report(folders: Sequence[str | Path], output: str | Path, scores: Sequence[str | Path] = ()) -> Verdict:
     "Write the report of one run, or of two side by side; the verdict of the first."
     runs = [read_run(f, scores if i == 0 else ()) for i, f in enumerate(folders)]
+    if Path(output).is_dir():
+        raise BumpError(f"{output} is a folder; the report is a file.")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(output), render(runs))
     return verdict(runs[0])

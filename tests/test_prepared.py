@@ -11,7 +11,7 @@ from processes import Started
 from test_cli import BAD, GOOD, one_sentence
 
 from bump.interactions import load_logs
-from bump.prepared import USERS_FILE, is_prepared, open_prepared
+from bump.prepared import USERS_FILE, WORK, is_prepared, open_prepared
 
 
 def write_log(path, n=60_000, users=3000):
@@ -29,7 +29,7 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(tmp_path):
     kills = 0
     for step in ("records.tmp", "records.json", "once.parquet"):
         p = Started("prepare", "--logs", log, "--output", out, "--memory", "100MB")
-        while p.poll() is None and not (out / step).exists():
+        while p.poll() is None and not (out / WORK / step).exists():
             time.sleep(0.002)
         p.send_signal(signal.SIGKILL)
         kills += p.wait() == -signal.SIGKILL
@@ -70,7 +70,7 @@ def cut_off(*argv):
 def test_no_room_on_the_disk(tmp_path):
     log, out = write_log(tmp_path / "log.jsonl"), tmp_path / "prepared"
     _, err = Started("--logs", log, "--output", out, call=cut_off).finish(2)
-    assert "can't be prepared there (" in one_sentence(err)
+    assert "can't be prepared (" in one_sentence(err)
     assert not is_prepared(out)
     Started("prepare", "--logs", log, "--output", out).finish()
     assert len(open_prepared(out).users) == len(load_logs(log).users)

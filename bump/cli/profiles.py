@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .defaults import choose_model, writing_settings
 from .logs import LogFlags, choose_users
@@ -21,10 +20,8 @@ from ..interactions import User
 from ..judges import JudgeFlags
 from ..pools import PoolSettings
 from ..prepared import is_prepared
+from ..profiles import Profile, WriterSettings, WriterTask
 from ..prompts import PROMPT_FILE, WriterPrompt, load_prompt, prompt_of, save_prompt
-
-if TYPE_CHECKING:
-    from bump.profiles import Profile, WriterTask
 
 # %% auto #0
 __all__ = ['ProfileFlags', 'run_settings', 'WritingFlags', 'profile_command', 'writer_prompt', 'writer_task', 'task_facts',
@@ -157,8 +154,6 @@ def writer_prompt(flags: ProfileFlags) -> WriterPrompt:
 
 def writer_task(flags: ProfileFlags) -> WriterTask:
     "What a writer has to know, after the flags are settled."
-    from bump.profiles import WriterSettings, WriterTask
-
     settings = WriterSettings(flags.max_prompt_tokens, flags.max_new_tokens, flags.temperature, flags.seed)
     return WriterTask(flags.model, settings, flags.batch_size, writer_prompt(flags), flags.tokenizer)
 

@@ -78,7 +78,7 @@ class ReportFlags:
 
 def report_command(argv: list[str]) -> None:
     "Say in one HTML file whether a run learned, and show why."
-    n = next((i for i, a in enumerate(argv) if a.startswith("--")), len(argv))
+    n = next((i for i, a in enumerate(argv) if a.startswith("-")), len(argv))
     runs, (flags,) = argv[:n], parse(argv[n:], ReportFlags)
     if not runs:
         raise BumpError("Of which run? `bump report RUN [RUN2]` names the run folders first.")
