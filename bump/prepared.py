@@ -77,7 +77,7 @@ SORTED = """
 COPY (SELECT user_id, text, time FROM read_parquet($source) ORDER BY user_id, time, place) TO $target (FORMAT parquet)
 """
 
-
+# %% ../nbs/00a_prepared.ipynb #5f908b59
 def _duckdb():
     try:
         import duckdb

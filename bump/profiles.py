@@ -49,9 +49,6 @@ class Profile:
         return self.last_record - self.first_record + 1
 
 # %% ../nbs/09_profiles.ipynb #8493f445
-SORTED_AT_ONCE = 4096  # users whose prompts are in memory
-
-
 @dataclass(frozen=True)
 class WriterSettings:
     "How profiles are written, as their provenance records it. Raises `BumpError` for values that can't be used."
@@ -81,6 +78,9 @@ class WriterSettings:
             )
 
 # %% ../nbs/09_profiles.ipynb #1af74ea2
+SORTED_AT_ONCE = 4096  # users whose prompts are in memory
+
+
 def write_profiles(
     users: Sequence[User],  # only `visible` is read
     writer: Engine,

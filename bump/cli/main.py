@@ -35,7 +35,7 @@ COMMANDS = {  # name → module, function, what it does
     "quickstart": ("quickstart", "quickstart", "see it all on a synthetic world, offline"),
 }
 
-
+# %% ../../nbs/14_cli_main.ipynb #d473be61
 def usage() -> str:
     "What `bump` without a command prints."
     lines = [f"  {name:12}{text}" for name, (_, _, text) in COMMANDS.items()]
