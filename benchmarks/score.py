@@ -68,8 +68,10 @@ def main():
         for n in args.users:
             result.setdefault(name, {})[n] = round(seconds(made_users(n, shared), settings, encoder), 1)
             print(name, n, result[name][n], flush=True)
-    facts = dict(cores=2, num_negatives=8, judge="none", seconds=result)
-    (HERE / "results/score.json").write_text(json.dumps(facts, indent=1) + "\n")
+    path = HERE / "results/score.json"
+    before = json.loads(path.read_text())["seconds"] if path.exists() else {}  # of cases that were not measured now
+    facts = dict(cores=2, num_negatives=8, judge="none", seconds=before | result)
+    path.write_text(json.dumps(facts, indent=1) + "\n")
     ratios = {name: s[args.users[-1]] / s[args.users[0]] for name, s in result.items()}
     more = args.users[-1] / args.users[0]
     print(f"ratio of seconds for {more:g} times the users:", {k: round(v, 1) for k, v in ratios.items()})
