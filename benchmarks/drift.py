@@ -23,7 +23,7 @@ from bump.profiles import WriterSettings, WriterTask
 from bump.prompts import load_prompt
 from bump.statistics import bootstrap_mean
 
-LOGS = {"papers": "papers/logs.jsonl", "stackexchange": "stackexchange/logs.jsonl"}
+LOGS = {"papers": "papers/logs.jsonl", "stackexchange": "stackexchange/logs.jsonl", "movielens": "movielens"}
 TASK = WriterTask("smollm2", WriterSettings(max_prompt_tokens=384, max_new_tokens=40), 16, load_prompt("subjects"))
 RESULT = Path(__file__).parent / "results" / "drift.json"
 LEAST = 4  # visible records

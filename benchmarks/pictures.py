@@ -1,9 +1,10 @@
-"""Pictures of the index page, from stored results.
+"""Pictures of the site, from stored results.
 
     python benchmarks/pictures.py
 
-Writes nbs/images/learning.svg: the training reward of SmolLM2 on real logs, from results/real_logs.json. The picture is
-read on light and on dark pages, so its ground is transparent and its colours are of middle brightness.
+Writes into nbs/images: learning.svg, the training reward of SmolLM2 on real logs, from results/real_logs.json (read on
+light and on dark pages, so its ground is transparent and its colours are of middle brightness); card.png, what is shown
+where somebody links to the site; favicon.svg.
 """
 
 import json
@@ -51,7 +52,34 @@ def learning(runs: list[dict], path: Path) -> None:
     fig.savefig(path, transparent=True, metadata=dict(Date=None))
 
 
+def card(runs: list[dict], path: Path) -> None:
+    "1,200 × 630 pixels: the name, what it is, and the rising reward of the abstracts."
+    fig = plt.figure(figsize=(12, 6.3), facecolor="white")
+    fig.text(0.07, 0.78, "bump", fontsize=72, fontweight="bold", color="#222222")
+    fig.text(0.07, 0.66, "user profiles from raw logs, learned without labels", fontsize=28, color="#444444")
+    y = next(r for r in runs if r["settings"]["log"] == "papers")["learned"]["curves"]["reward"]
+    ax = fig.add_axes((0.07, 0.12, 0.86, 0.42))
+    ax.plot(range(1, len(y) + 1), running_mean(y), color=BLUE, linewidth=6)
+    ax.axhline(CHANCE, color=GREY, linestyle="--", linewidth=2)
+    ax.text(len(y), CHANCE + 0.005, "chance", fontsize=18, color=GREY, ha="right")
+    ax.set_ylabel("reward", fontsize=20, color=GREY)
+    ax.set_xlabel("steps of training, 124 authors", fontsize=20, color=GREY)
+    ax.set(xticks=[], yticks=[])
+    for side in ax.spines:
+        ax.spines[side].set_visible(False)
+    fig.savefig(path, dpi=100, metadata=dict(Software=None))
+
+
+FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#3f8fd2"/>
+<path d="M3 24 C11 24 11 8 16 8 C21 8 21 24 29 24" fill="none" stroke="#fff" stroke-width="3.5" stroke-linecap="round"/>
+</svg>
+"""
+
+
 if __name__ == "__main__":
     matplotlib.rcParams.update({"svg.hashsalt": "bump", "svg.fonttype": "none", "font.family": "sans-serif"})
     IMAGES.mkdir(exist_ok=True)
-    learning(json.loads((HERE / "results" / "real_logs.json").read_text())["runs"], IMAGES / "learning.svg")
+    runs = json.loads((HERE / "results" / "real_logs.json").read_text())["runs"]
+    learning(runs, IMAGES / "learning.svg")
+    card(runs, IMAGES / "card.png")
+    (IMAGES / "favicon.svg").write_text(FAVICON)

@@ -16,7 +16,7 @@ from typing import get_args, get_type_hints
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['KINDS', 'parse', 'FlagParser', 'flag']
+__all__ = ['KINDS', 'parse', 'FlagParser', 'flag', 'flag_table']
 
 # %% ../nbs/20d_flags.ipynb #2df7688a
 def parse(
@@ -171,3 +171,13 @@ def _parser_says(message: str) -> str:
 def flag(default, help: str, alone: str | None = None):
     "A dataclass field with a default, the help of its flag, and what the flag means where no value follows it."
     return field(default=default, metadata={"help": help} | ({"alone": alone} if alone else {}))
+
+# %% ../nbs/20d_flags.ipynb #3f46ae08
+def flag_table(*flags: type) -> str:
+    "The flags that these classes declare themselves, without inherited ones: a Markdown table of name, default, help."
+    rows = ["| setting | default | what it does |", "|---|---|---|"]
+    for cls in flags:
+        for f in fields(cls):
+            if f.name in vars(cls).get("__annotations__", {}):
+                rows.append(f"| `{f.name}` | `{f.default}` | {f.metadata['help'].replace('|', ', ')} |")
+    return "\n".join(rows)

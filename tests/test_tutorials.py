@@ -21,7 +21,7 @@ COMMANDS = [line[line.index("bump ") :] for line in CODE if re.match(r"(bump |ac
 @pytest.mark.parametrize("command", COMMANDS)
 def test_flags_exist(command, monkeypatch):
     from bump.cli import lamp as lamp_cli
-    from bump.cli.profiles import ProfileFlags
+    from bump.cli.profiles import WritingFlags
     from bump.cli.train import TrainFlags
     from bump.flags import parse
     from bump.lamp.training import BackboneConfig
@@ -30,7 +30,7 @@ def test_flags_exist(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     known = {
         "train": (TrainFlags, BumpConfig),
-        "profile": (ProfileFlags,),
+        "profile": (WritingFlags,),
         "lamp download": (lamp_cli.DownloadFlags,),
         "lamp logs": (lamp_cli.LogsFlags,),
         "lamp labelled": (lamp_cli.LabelledFlags, BumpConfig),

@@ -40,9 +40,6 @@ class ProfileFlags(LogFlags):
     tokenizer: str | None = flag(
         None, "For a writer behind a server: the model whose tokenizer counts the tokens of a prompt."
     )
-    output: str = flag("profiles.db", "The store to write, or a JSONL file (.jsonl); one that is there is continued.")
-    refresh: bool = flag(False, "Write stale profiles again: other records, another model, prompt or setting.")
-    keep: int = flag(2, "Versions of a user's profile that stay in the store, the newest among them.")
     users: str = flag("all", "Whose profiles: all, train, validation or test.")
     hold_out: int | None = flag(
         None,
@@ -65,7 +62,7 @@ class ProfileFlags(LogFlags):
     def __post_init__(self):
         check_whole(0, hold_out=self.hold_out, seed=self.seed)
         check_whole(1, max_prompt_tokens=self.max_prompt_tokens, max_new_tokens=self.max_new_tokens)
-        check_whole(1, batch_size=self.batch_size, keep=self.keep)
+        check_whole(1, batch_size=self.batch_size)
         check_at_least(0, temperature=self.temperature)
         if self.prompts is not None:
             load_prompt(self.prompts)
@@ -90,8 +87,11 @@ def run_settings(model: str) -> dict[str, int]:
 # %% ../../nbs/14c_cli_profiles.ipynb #41b0c66e
 @dataclass
 class WritingFlags(ProfileFlags):
-    "How many writers, and where."
+    "Where profiles are kept, and how many writers there are."
 
+    output: str = flag("profiles.db", "The store to write, or a JSONL file (.jsonl); one that is there is continued.")
+    refresh: bool = flag(False, "Write stale profiles again: other records, another model, prompt or setting.")
+    keep: int = flag(2, "Versions of a user's profile that stay in the store, the newest among them.")
     ray: str | None = flag(
         None,
         "Writers on Ray, for a prepared log: on this machine, or at an address, or auto for the cluster that is there.",
@@ -102,7 +102,7 @@ class WritingFlags(ProfileFlags):
 
     def __post_init__(self):
         super().__post_init__()
-        check_whole(1, ray_workers=self.ray_workers)
+        check_whole(1, ray_workers=self.ray_workers, keep=self.keep)
         check_at_least(0, ray_gpus=self.ray_gpus)
 
 

@@ -26,6 +26,7 @@ __all__ = ['StaleFlags', 'stale_command', 'ForgetFlags', 'forget_command', 'Conv
 class StaleFlags(ProfileFlags):
     "Whose profiles are looked at; with --model, and its flags, also whether they would be written otherwise now."
 
+    store: str = flag("profiles.db", "The store.")
     json: bool = flag(False, "Print a JSON object, user by user, instead of a summary.")
 
 
@@ -35,14 +36,14 @@ def stale_command(argv: list[str]) -> None:
     from bump.refresh import staleness
     from bump.store import ProfileStore
 
-    with ProfileStore(flags.output) as store:
+    with ProfileStore(flags.store) as store:
         settled = flags.settled(flags.model or "embedded")
         users = choose_users(flags.read(settled.hold_out), flags.users)
         why = staleness(store, users, task_facts(writer_task(settled)) if flags.model else None)
     if flags.json:
         print(json.dumps(why, indent=1, ensure_ascii=False))
         return
-    print(f"{flags.output}: {len(why):,} of {len(users):,} profiles are missing or stale")
+    print(f"{flags.store}: {len(why):,} of {len(users):,} profiles are missing or stale")
     for reason, n in Counter(why.values()).most_common():
         print(f"{n:8,}  {reason}")
 
