@@ -70,7 +70,8 @@ def card(runs: list[dict], path: Path) -> None:
     fig.savefig(path, dpi=100, metadata=dict(Software=None))
 
 
-FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#3f8fd2"/>
+FAVICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="7" fill="#3f8fd2"/>
 <path d="M3 24 C11 24 11 8 16 8 C21 8 21 24 29 24" fill="none" stroke="#fff" stroke-width="3.5" stroke-linecap="round"/>
 </svg>
 """

@@ -69,3 +69,10 @@ def test_the_index_and_llms_txt_follow_the_sidebar():
     url = {page: re.sub(r"(^|/)\d+[a-z]?_", r"\1", page) for page in titles}
     assert [(s, p) for s, _, p in llms] == [(s, url.get(p, "")) for s, p in entries]
     assert [t for _, t, p in llms if p] == list(titles.values())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_outputs_do_not_show_where_they_were_made(page):
+    for cell in json.loads(page.read_text())["cells"]:
+        for out in cell.get("outputs", []):
+            assert not re.search(r"/tmp/|/home/|/root/|site-packages", json.dumps(out)), "".join(cell["source"])[:200]
