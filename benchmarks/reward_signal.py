@@ -91,8 +91,8 @@ class Masked(Batch):
         }
 
 
-def rewards(batch: Batch, judge, step: int, seed: int) -> np.ndarray:  # shape (users, G)
-    "Both NDCGs of each profile, summed."
+def rewards(batch: Batch, judge, step: int, seed: int) -> np.ndarray:  # shape (2, users, G)
+    "The forward and the backward NDCG of each profile."
     pools = batch.pools(list(batch.profiles), RewardSettings(num_negatives=K, num_shuffles=1, seed=seed), step)
     asked = {
         (u, g): rollout_rankings(batch, u, text, pools[u], n_orders=1, rollout=g)
@@ -100,18 +100,19 @@ def rewards(batch: Batch, judge, step: int, seed: int) -> np.ndarray:  # shape (
         for g, text in enumerate(texts)
     }
     parts = judge_profiles(asked, judge)
-    return np.array([[parts[u, g].forward + parts[u, g].backward for g in range(G)] for u in batch.profiles])
+    of = {d: [[getattr(parts[u, g], d) for g in range(G)] for u in batch.profiles] for d in ("forward", "backward")}
+    return np.array(list(of.values()))
 
 
-def of_positives(world: World, judge, P: int) -> np.ndarray:  # shape (draws, users, G)
+def of_positives(world: World, judge, P: int) -> np.ndarray:  # shape (draws, 2, users, G)
     def batch(users: Sequence[User]) -> Batch:
         held_out = {u.user_id: [r.text for r in u.held_out[:P]] for u in users}
         return Batch(held_out, {u.user_id: world.profiles[u.user_id] for u in users})
 
-    batches = [batch(users) for users in world.batches(10)]
-    return np.array(
-        [np.concatenate([rewards(b, judge, step, world.seed) for b in batches]) for step in range(DRAWS[P])]
-    )
+    def draw(step: int) -> np.ndarray:
+        return np.concatenate([rewards(batch(users), judge, step, world.seed) for users in world.batches(10)], axis=1)
+
+    return np.array([draw(step) for step in range(DRAWS[P])])
 
 
 def inside(x: np.ndarray) -> np.ndarray:
@@ -143,28 +144,32 @@ def signal(reward: np.ndarray, truth: np.ndarray) -> dict:
     )
 
 
+def compared(drawn: Mapping[int, np.ndarray], truth: np.ndarray) -> dict:  # P → shape (draws, users, G)
+    "What each P sees in one draw of competitors and at equal cost."
+    equal = {P: x.mean(0) for P, x in drawn.items()}
+    return {
+        f"P={P}": dict(
+            one_draw=signal(x[0], truth),
+            equal_cost=signal(equal[P], truth),
+            less_P1=with_interval(difference, equal[P], equal[1], truth),
+        )
+        for P, x in drawn.items()
+    }
+
+
 def positives(args) -> dict:
     worlds = [World.of(seed) for seed in range(SEEDS)]
     truth = np.concatenate([w.truth for w in worlds])
     found: dict[str, dict] = {}
     for name in JUDGES:
         judge = make_judge(name)
-        drawn = {P: np.concatenate([of_positives(w, judge, P) for w in worlds], axis=1) for P in DRAWS}
-        equal = {P: x.mean(0) for P, x in drawn.items()}
-        found[name] = {
-            f"P={P}": dict(
-                candidates=P + K + P * (1 + K),
-                draws=DRAWS[P],
-                one_draw=signal(x[0], truth),
-                equal_cost=signal(equal[P], truth),
-                less_P1=with_interval(difference, equal[P], equal[1], truth),
-            )
-            for P, x in drawn.items()
-        }
+        drawn = {P: np.concatenate([of_positives(w, judge, P) for w in worlds], axis=2) for P in DRAWS}
+        parts = {"sum": lambda x: x.sum(1), "forward": lambda x: x[:, 0], "backward": lambda x: x[:, 1]}
+        found[name] = {part: compared({P: f(x) for P, x in drawn.items()}, truth) for part, f in parts.items()}
         print(name, json.dumps(found[name]), flush=True)
-    return dict(
-        worlds=SEEDS, users=len(truth), profiles=G, negatives=K, traits=round(float(truth.mean()), 3), judges=found
-    )
+    costs = {f"P={P}": dict(candidates=P + K + P * (1 + K), draws=n) for P, n in DRAWS.items()}
+    facts = dict(worlds=SEEDS, users=len(truth), profiles=G, negatives=K, traits=round(float(truth.mean()), 3))
+    return dict(**facts, costs=costs, judges=found)
 
 
 def fits(world: World, u: str, other: User) -> bool:
@@ -189,7 +194,7 @@ def of_masks(world: World, judge) -> dict[str, np.ndarray]:
         texts = {u.user_id: [u.held_out[0].text] for u in users}
         for name, avoid in masks(world, users).items():
             batch = Masked(texts, {u: world.profiles[u] for u in texts}, avoid=avoid)
-            found.setdefault(name, []).append(rewards(batch, judge, 0, world.seed))
+            found.setdefault(name, []).append(rewards(batch, judge, 0, world.seed).sum(0))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
