@@ -4,7 +4,7 @@ python benchmarks/reward_signal.py positives false_negatives
 
 The embedded model writes eight profiles of each user, and their rewards are compared with the truth, how many of the
 user's traits a profile names: the correlation inside groups of eight, which is all that GRPO learns from. `positives`
-varies how many records must be found, P, at equal cost; `false_negatives` varies who may not compete. Five worlds, 40
+varies how many records must be found, P, at equal cost; `false_negatives` varies who may not compete. Five worlds, 20
 users each. Each part writes results/findings_NAME.json.
 """
 
