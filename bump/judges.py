@@ -370,7 +370,13 @@ def make_judge(
 class JudgeFlags:
     "Which judge, and how its engine works (see `EngineSettings`)."
 
-    judge: str = field(default="bm25", metadata=dict(help=f"The frozen judge: {JUDGE_HELP}."))
+    judge: str = field(
+        default="bm25",
+        metadata=dict(
+            help=f"The frozen judge: {JUDGE_HELP}. Of those tried as teachers with small models (page "
+            "findings/judges), likelihood taught most, embed and bm25 less, yesno and letters nothing."
+        ),
+    )
     judge_prompts: str | None = field(
         default=None,
         metadata=dict(
