@@ -35,7 +35,8 @@ def learning(runs: list[dict], path: Path) -> None:
     "One panel a log; a thin line is a step, a thick one the mean of the last five."
     fig, axes = plt.subplots(1, len(LOGS), figsize=(11, 2.6), sharey=True)
     for ax, (log, title) in zip(axes, LOGS.items(), strict=True):
-        own = [r for r in runs if r["settings"]["log"] == log and r["settings"]["judge"] == "embed:minilm"]
+        mine = [r for r in runs if r["settings"]["log"] == log and not r["settings"].get("scrub")]
+        own = [r for r in mine if r["settings"]["judge"] == "embed:minilm"]
         for run, colour in zip(own, (BLUE, ORANGE), strict=False):
             y = run["learned"]["curves"]["reward"]
             ax.plot(range(1, len(y) + 1), y, color=colour, linewidth=0.7, alpha=0.6)

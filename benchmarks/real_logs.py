@@ -6,8 +6,9 @@ python benchmarks/real_logs.py --collect DIR [--data FOLDER --judges JUDGE ...]
 FOLDER holds the logs named below. The validation users of a log, on whom prompts and settings were chosen, take no
 part: the others are split into two halves by a draw, the policy is trained on one half (`--half`), and profiles of the
 other half's users are scored by judges in pools of 1 + 8, one held-out record a user. With `--tune` it is scored on
-the validation users instead. A run that was interrupted goes on. `--collect DIR` reads all runs of a folder and writes
-results/real_logs.json; with `--data` as well, their profiles are first scored by those `--judges` that are missing.
+the validation users instead. A run that was interrupted goes on. `--collect DIR` reads all runs of a folder into
+results/real_logs.json, beside the runs of other folders that stand there; with `--data` as well, their profiles are
+first scored by those `--judges` that are missing.
 """
 
 import argparse
@@ -292,6 +293,13 @@ def collect(folder: Path) -> dict:
     return dict(runs=[described(*x) for x in found], tables=[together(runs) for runs in groups.values()])
 
 
+def merged(old: dict, new: dict) -> dict:
+    "New runs and tables, and those old ones whose place they do not take."
+    runs = {r["run"]: r for r in old["runs"] + new["runs"]}
+    tables = {(t["log"], t["trained_by"]): t for t in old["tables"] + new["tables"]}
+    return dict(runs=list(runs.values()), tables=list(tables.values()))
+
+
 def score_more(folder: Path, data: Path, judges: Sequence[str]) -> None:
     "Score the profiles of finished runs by further judges."
     for path in sorted(folder.glob("*/result.json")):
@@ -312,8 +320,10 @@ def main():
     if args.collect:
         if args.data:
             score_more(args.collect, args.data, args.judges)
-        results = collect(args.collect)
-        write_text(HERE / "results/real_logs.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        path, results = HERE / "results/real_logs.json", collect(args.collect)
+        if path.exists():
+            results = merged(json.loads(path.read_text()), results)
+        write_text(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
         for r in results["tables"]:
             for judge, t in r["tables"].items():
                 print(r["log"], r["trained_by"], "scored by", judge, "trained − zero-shot", t["gains"]["zero-shot"])
