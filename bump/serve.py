@@ -17,13 +17,13 @@ from .prompts import quoted
 from .store import ProfileStore
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
 # %% auto #0
-__all__ = ['ABOUT_USER', 'ONE_HOP', 'with_profile', 'Serving', 'passed_on', 'BrokeOff', 'make_app']
+__all__ = ['ABOUT_USER', 'ONE_HOP', 'NOT_OURS', 'with_profile', 'Serving', 'passed_on', 'BrokeOff', 'make_app']
 
 # %% ../nbs/09c_serve.ipynb #c7db08be
 ABOUT_USER = (
@@ -136,73 +136,82 @@ def _refusal(status: int, message: str) -> Response:
     return JSONResponse(dict(error=dict(message=message, type="bump_serve", code=status)), status)
 
 
-async def _forward(request: Request, serving: Serving, client: httpx.AsyncClient) -> Response:
-    import httpx
+async def _forward(request: Request, serving: Serving, session: aiohttp.ClientSession) -> Response:
     from starlette.responses import StreamingResponse
+    from yarl import URL
 
     body = await _body(request, serving.max_body)
     if request.url.path.endswith("/chat/completions"):
         named = request.headers.get("x-user-id", "").encode("latin-1").decode(errors="replace")  # ids are UTF-8
         body = serving.personal(body, named)
-    url = httpx.URL(serving.upstream + request.url.path.removeprefix("/v1"), query=request.url.query.encode())
-    asked = client.build_request(request.method, url, headers=passed_on(request.headers, serving), content=body)
-    answer = await client.send(asked, stream=True)
+    path, query = request.scope["raw_path"].decode("latin-1").removeprefix("/v1"), request.url.query
+    url = URL(f"{serving.upstream}{path}?{query}" if query else serving.upstream + path, encoded=True)
+    how = dict(headers=passed_on(request.headers, serving), data=body or None, allow_redirects=False)
+    answer = await session.request(request.method, url, **how)
     headers = {k: v for k, v in answer.headers.items() if k.lower() not in ONE_HOP - {"content-length"}}
-    return StreamingResponse(_raw(answer), answer.status_code, headers)
+    return StreamingResponse(_raw(answer), answer.status, headers)
 
 # %% ../nbs/09c_serve.ipynb #4f64248e
 class BrokeOff(Exception):
     "The server behind broke off in the middle of an answer, so the caller's connection breaks off, too."
 
 
-async def _raw(answer: httpx.Response) -> AsyncIterator[bytes]:
-    import httpx
+async def _raw(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    import aiohttp
 
     try:
-        async for part in answer.aiter_raw():
+        async for part in answer.content.iter_any():
             yield part
-    except httpx.HTTPError as e:
+    except (aiohttp.ClientError, TimeoutError) as e:
         raise BrokeOff(type(e).__name__) from None
     finally:
-        await answer.aclose()
+        answer.close()
 
 # %% ../nbs/09c_serve.ipynb #c9e16875
-async def _answered(request: Request, serving: Serving, client: httpx.AsyncClient) -> Response:
+async def _answered(request: Request, serving: Serving, session: aiohttp.ClientSession) -> Response:
     "What the server behind says, or why it says nothing."
-    import httpx
+    import aiohttp
 
     if not serving.allows(request.headers.get("authorization", "")):
         serving.counts["refused"] += 1
         return _refusal(401, "Give the key of this proxy as a bearer token.")
     try:
-        return await _forward(request, serving, client)
+        return await _forward(request, serving, session)
     except _TooLarge:
         return _refusal(413, f"The request is larger than {serving.max_body:,} bytes.")
-    except httpx.TimeoutException:
+    except TimeoutError:
         serving.counts["upstream silent"] += 1
         return _refusal(504, f"The server behind said nothing for {serving.timeout:g} s.")
-    except httpx.HTTPError as e:
+    except aiohttp.ClientError as e:
         serving.counts["upstream failed"] += 1
         return _refusal(502, f"The server behind can't be reached or broke off ({type(e).__name__}).")
 
 # %% ../nbs/09c_serve.ipynb #76a3bba6
-def _client(seconds: float, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    import httpx
+NOT_OURS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # headers that are the caller's to set
 
-    timeout, limits = httpx.Timeout(seconds, connect=10, pool=None), httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, transport=transport)
+
+def _session(seconds: float) -> aiohttp.ClientSession:
+    "Connections to the server behind, as many as there are requests; they belong to the event loop that opens them."
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=seconds)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # shorter than servers keep theirs
+    how = dict(auto_decompress=False, skip_auto_headers=NOT_OURS, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(timeout=timeout, connector=connector, **how)
 
 # %% ../nbs/09c_serve.ipynb #cc835794
-def make_app(serving: Serving, transport: httpx.AsyncBaseTransport | None = None) -> Starlette:
-    "The proxy as an ASGI application; `transport` leads to the server behind, if not the network."
+def make_app(serving: Serving) -> Starlette:
+    "The proxy as an ASGI application."
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    client = _client(serving.timeout, transport)
+    opened: list[aiohttp.ClientSession] = []  # one, with the first request
 
     async def forward(request: Request) -> Response:
-        return await _answered(request, serving, client)
+        if not opened:
+            opened.append(_session(serving.timeout))
+        return await _answered(request, serving, opened[0])
 
     async def profile(request: Request) -> Response:
         if not serving.allows(request.headers.get("authorization", "")):
@@ -216,7 +225,8 @@ def make_app(serving: Serving, transport: httpx.AsyncBaseTransport | None = None
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await client.aclose()
+        for session in opened:
+            await session.close()
 
     methods = ["GET", "POST", "DELETE"]
     routes = [Route("/health", health), Route("/profiles/{user:path}", profile)]

@@ -183,17 +183,22 @@ def test_a_key_is_needed_where_one_is_set(upstream, tmp_path, monkeypatch):
     with ProfileStore(tmp_path / "profiles.db") as store:
         app = make_app(Serving(store, upstream, key="secret", upstream_key="theirs"))
 
-        async def of(headers):
+        async def of(*keys):
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as client:
-                return [
-                    await client.get("/profiles/ada", headers=headers),
-                    await client.post("/v1/chat/completions", headers=headers, json=CHAT | dict(user="ada")),
-                ]
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=transport, base_url="http://proxy") as client,
+            ):
+                for key in keys:
+                    headers = {"Authorization": f"Bearer {key}"} if key else {}
+                    yield await client.get("/profiles/ada", headers=headers)
+                    yield await client.post("/v1/chat/completions", headers=headers, json=CHAT | dict(user="ada"))
 
-        assert [r.status_code for r in asyncio.run(of({}))] == [401, 401]
-        assert [r.status_code for r in asyncio.run(of({"Authorization": "Bearer secret!"}))] == [401, 401]
-        read, asked = asyncio.run(of({"Authorization": "Bearer secret"}))
+        async def answers():
+            return [r async for r in of(None, "secret!", "secret")]
+
+        *refused, read, asked = asyncio.run(answers())
+    assert [r.status_code for r in refused] == [401] * 4
     assert read.json()["profile"] == ONE.profile
     assert "authorization: bearer theirs" in asked.json()["head"].lower() and "secret" not in asked.json()["head"]
 

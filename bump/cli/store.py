@@ -136,8 +136,9 @@ def serve_command(argv: list[str]) -> None:
 # %% ../../nbs/14h_cli_store.ipynb #c9ec2146
 def _uvicorn():
     try:
+        import aiohttp  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn
     except ImportError:
-        raise BumpError("The proxy needs two more packages; install them with: pip install 'bump[serve]'.") from None
+        raise BumpError("The proxy needs more packages; install them with: pip install 'bump[serve]'.") from None
     return uvicorn
