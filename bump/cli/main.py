@@ -18,6 +18,7 @@ __all__ = ['COMMANDS', 'INTERRUPTED', 'usage', 'run_command', 'main']
 
 # %% ../../nbs/14_cli_main.ipynb #2ecc65d5
 COMMANDS = {  # name → module, function, what it does
+    "data": ("logs", "data_command", "fetch a public log"),
     "inspect": ("logs", "inspect", "what is in a log, and what would be left out"),
     "prepare": ("logs", "prepare_command", "sort a log that memory does not hold, once"),
     "train": ("train", "train_command", "train a profile writer on a log"),

@@ -254,20 +254,23 @@ def fetch_file(
     stall: float = 30.0,  # seconds of silence after which the connection counts as dead
     retries: int = 5,  # failures in a row that bring nothing
     pause: float = 1.0,  # seconds before the first retry; doubled each time
+    whole: Callable[[Path], bool] | None = None,  # whether a file is what it should be; default: `whole_json`
+    kind: str = "JSON",  # what it should be, for the message
 ) -> bool:  # False where the file was there already
-    "Fetch `url` to `path`, or go on with it. Raises `BumpError` where it can't be had, or is not JSON."
+    "Fetch `url` to `path`, or go on with it. Raises `BumpError` where it can't be had, or is something else."
     if path.exists():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
+    whole = whole or whole_json
     part, failures, broken = path.with_name(path.name + ".part"), 0, 0
     while True:
         before = _size(part)
         why = _receive(url, part, stall)
-        if why is None and whole_json(part):
+        if why is None and whole(part):
             break
         if why is None:
             _forget(part)
-            broken, why = broken + 1, "what comes is not JSON; the file may have moved"
+            broken, why = broken + 1, f"what comes is not {kind}; the file may have moved"
         failures = 0 if _size(part) > before else failures + 1
         if failures > retries or broken > 1:
             if not _size(part):

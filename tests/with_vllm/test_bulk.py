@@ -9,7 +9,8 @@ from bump.world import WorldConfig, make_world, save_world
 SETTINGS = WriterSettings(max_prompt_tokens=512, max_new_tokens=32)
 
 
-def test_ray_workers_write_what_vllm_writes(tmp_path):
+def test_ray_workers_write_what_vllm_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else they wait for whatever else this machine does
     world, users = tmp_path / "world", tmp_path / "users"
     save_world(make_world(WorldConfig(n_users=24, seed=5)), world)
     prepare_log(world / "logs.jsonl", users)
