@@ -1,4 +1,4 @@
-"Workers of Ray with vLLM inside: each user gets the profile that one vLLM in one process writes."
+"A worker of Ray with vLLM inside: each user gets the profile that one vLLM in one process writes."
 
 from bump.bulk import Workers, ray_profiles
 from bump.prepared import open_prepared, prepare_log
@@ -16,7 +16,7 @@ def test_ray_workers_write_what_vllm_writes(tmp_path, monkeypatch):
     prepare_log(world / "logs.jsonl", users)
     log = open_prepared(users, hold_out=1).users
     task = WriterTask("vllm:embedded", SETTINGS, 4, load_prompt("open"))
-    bulk = {p.user_id: p.profile for p in list(ray_profiles(log, task, Workers(number=2)))}
+    bulk = {p.user_id: p.profile for p in list(ray_profiles(log, task, Workers(number=1)))}
     one = {p.user_id: p.profile for p in task.write(log)}
     assert len(bulk) == 24 and len(set(bulk.values())) > 12
     assert bulk == one
