@@ -5,10 +5,11 @@
 # %% ../nbs/09c_serve.ipynb #c6c589aa
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -103,17 +104,20 @@ ONE_HOP = {
     "trailer",
     "transfer-encoding",
 }
-ONE_HOP |= {"upgrade", "host", "content-length"}
+ONE_HOP |= {"upgrade", "host", "content-length", "expect"}
 
 
-def passed_on(headers: Mapping[str, str], serving: Serving) -> dict[str, str]:
-    "The headers of a request as the server behind gets them."
-    kept = {k: v for k, v in headers.items() if k.lower() not in ONE_HOP | {"x-user-id"}}
-    if serving.key is not None:
-        kept.pop("authorization", None)
-    if serving.upstream_key is not None:
-        kept["authorization"] = f"Bearer {serving.upstream_key}"
-    return kept
+def passed_on(headers: Iterable[tuple[str, str]], serving: Serving) -> list[tuple[str, str]]:
+    "The headers of a request as the server behind gets them; repeated ones stay repeated."
+    ours = ONE_HOP | {"x-user-id"}
+    if serving.key is not None or serving.upstream_key is not None:  # the caller's key is for us, or not wanted there
+        ours = ours | {"authorization"}
+    kept = [(k, _as_sent(v)) for k, v in headers if k.lower() not in ours]
+    return kept + ([("authorization", f"Bearer {serving.upstream_key}")] if serving.upstream_key is not None else [])
+
+
+def _as_sent(value: str) -> str:  # ASGI reads the bytes of a header as Latin-1, and aiohttp writes UTF-8
+    return value.encode("latin-1").decode(errors="replace")
 
 # %% ../nbs/09c_serve.ipynb #4d73e638
 class _TooLarge(Exception):
@@ -129,6 +133,29 @@ async def _body(request: Request, most: int) -> bytes:
         parts.append(part)
     return b"".join(parts)
 
+# %% ../nbs/09c_serve.ipynb #cb1870f6
+class _Gone(Exception):
+    "The caller has gone."
+
+
+async def _while_here(request: Request, asking: Coroutine) -> aiohttp.ClientResponse:
+    "What is answered, unless the caller goes away before."
+    asked = asyncio.ensure_future(asking)
+    left = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise _Gone
+        return asked.result()
+    finally:
+        asked.cancel()
+        left.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
 # %% ../nbs/09c_serve.ipynb #cab6e6c0
 def _refusal(status: int, message: str) -> Response:
     from starlette.responses import JSONResponse
@@ -142,14 +169,16 @@ async def _forward(request: Request, serving: Serving, session: aiohttp.ClientSe
 
     body = await _body(request, serving.max_body)
     if request.url.path.endswith("/chat/completions"):
-        named = request.headers.get("x-user-id", "").encode("latin-1").decode(errors="replace")  # ids are UTF-8
-        body = serving.personal(body, named)
+        body = serving.personal(body, _as_sent(request.headers.get("x-user-id", "")))
     path, query = request.scope["raw_path"].decode("latin-1").removeprefix("/v1"), request.url.query
     url = URL(f"{serving.upstream}{path}?{query}" if query else serving.upstream + path, encoded=True)
-    how = dict(headers=passed_on(request.headers, serving), data=body or None, allow_redirects=False)
-    answer = await session.request(request.method, url, **how)
-    headers = {k: v for k, v in answer.headers.items() if k.lower() not in ONE_HOP - {"content-length"}}
-    return StreamingResponse(_raw(answer), answer.status, headers)
+    how = dict(headers=passed_on(request.headers.items(), serving), data=body or None, allow_redirects=False)
+    async with asyncio.timeout(serving.timeout):  # also of sending
+        answer = await _while_here(request, session.request(request.method, url, **how))
+    response = StreamingResponse(_raw(answer), answer.status)
+    gone = {k.encode() for k in ONE_HOP - {"content-length"}}
+    response.raw_headers = [(k.lower(), v) for k, v in answer.raw_headers if k.lower() not in gone]
+    return response
 
 # %% ../nbs/09c_serve.ipynb #4f64248e
 class BrokeOff(Exception):
@@ -179,6 +208,12 @@ async def _answered(request: Request, serving: Serving, session: aiohttp.ClientS
         return await _forward(request, serving, session)
     except _TooLarge:
         return _refusal(413, f"The request is larger than {serving.max_body:,} bytes.")
+    except aiohttp.ConnectionTimeoutError:
+        serving.counts["upstream failed"] += 1
+        return _refusal(502, "The server behind can't be reached.")
+    except _Gone:
+        serving.counts["caller gone"] += 1
+        return _refusal(499, "The caller has gone.")
     except TimeoutError:
         serving.counts["upstream silent"] += 1
         return _refusal(504, f"The server behind said nothing for {serving.timeout:g} s.")

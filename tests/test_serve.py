@@ -15,6 +15,7 @@ from test_store import ONE
 from bump.store import ProfileStore
 
 ODD = ["o'hara", 'a"b', "../../etc/passwd", "x" * 10_000, "naïve ☂", "a/b?c=d#e", "%2e%2e%2f"]
+LEFT: list[float] = []  # when the proxy gave up a request that got no answer
 CHAT = dict(messages=[dict(role="user", content="What shall I read?")], model="m")
 
 
@@ -40,7 +41,8 @@ async def behave(reader, writer):
         asked = await read_request(reader)
         how = asked.get("model")
         if how == "hang":
-            await asyncio.sleep(30)
+            await asyncio.wait_for(reader.read(1), 30)  # until the proxy closes
+            LEFT.append(time.monotonic())
         elif how == "reset":
             writer.transport.abort()
             return
@@ -48,6 +50,9 @@ async def behave(reader, writer):
             writer.write(b"\x00\xff no HTTP at all\r\n\r\n")
         elif how == "half":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly so much")
+        elif how == "headers":
+            more = "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Place: Zürich ☂".encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + more + b"\r\n\r\n{}")
         elif how == "busy":
             writer.write(response(b'{"error": "try later"}', "429 Too Many Requests"))
         else:
@@ -127,6 +132,23 @@ def test_a_server_behind_that_fails(proxy, how, status):
     assert ask(proxy, "ada", model=how).status_code == status
     assert time.monotonic() - started < 5
     assert ask(proxy, "ada").status_code == 200
+
+
+def test_headers_go_through_as_they_are(proxy):
+    many = [("X-Many", "a"), ("X-Many", "b"), ("X-Name", "naïve ☂".encode()), ("Expect", "100-continue")]
+    head = proxy.post("/v1/chat/completions", json=CHAT, headers=many).json()["head"]
+    assert head.lower().count("x-many: ") == 2 and "naïve ☂" in head and "expect" not in head.lower()
+    r = ask(proxy, model="headers")
+    assert r.headers.get_list("set-cookie") == ["a=1", "b=2"]
+    assert dict(r.headers.raw)[b"x-place"] == "Zürich ☂".encode()
+
+
+def test_a_caller_who_leaves_is_not_waited_for(proxy):
+    began = time.monotonic()
+    with pytest.raises(httpx.ReadTimeout):
+        proxy.post("/v1/chat/completions", json=CHAT | dict(model="hang"), timeout=0.3)
+    time.sleep(0.7)
+    assert any(began < t < began + 1.2 for t in LEFT), "the proxy still waits, until its own timeout of 1.5 s"
 
 
 def test_a_server_behind_that_breaks_off(proxy):

@@ -169,9 +169,9 @@ def data_command(argv: list[str]) -> None:
     from bump.lamp.files import fetch_file
 
     folder = Path(flags.output)
-    archive = folder.with_name(folder.name + ".zip")
+    archive = folder / ".archive.zip"  # an interrupted one is gone on with
     if not (folder / "ratings.csv").exists():
-        fetch_file(flags.address, archive, whole=zipfile.is_zipfile, kind="a zip archive")
+        fetch_file(flags.address, archive, whole=_is_whole_zip, kind="a zip archive")
         try:
             _unpack(archive, folder)
         finally:
@@ -185,12 +185,19 @@ def _unpack(archive: Path, folder: Path) -> None:
         members = {Path(m).name: m for m in z.namelist()}
         lacking = [name for name in names if name not in members]
         if lacking:
-            raise BumpError(f"{archive}: there is no {lacking[0]} in the archive; the log may have changed its form.")
-        folder.mkdir(parents=True, exist_ok=True)
+            raise BumpError(f"There is no {lacking[0]} in the archive; the log may have changed its form.")
         for name in names:
             part = folder / f"{name}.part"
             part.write_bytes(z.read(members[name]))
             part.replace(folder / name)
+
+
+def _is_whole_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as z:
+            return z.testzip() is None
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
 
 # %% ../../nbs/14a_cli_logs.ipynb #ce5ea5e6
 @dataclass

@@ -112,6 +112,8 @@ class ServeFlags:
         check_at_least(0.001, timeout=self.timeout)
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise BumpError(f"upstream is an address that begins with http:// or https://, not {self.upstream!r}.")
+        if self.upstream and "@" in self.upstream.split("/")[2]:
+            raise BumpError("A key in the address of upstream would be read by many; set BUMP_UPSTREAM_KEY instead.")
 
 # %% ../../nbs/14h_cli_store.ipynb #cbcb7b57
 def serve_command(argv: list[str]) -> None:
