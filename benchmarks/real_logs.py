@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 
 from bump.engines.local import end_tokens
 from bump.files import write_text
-from bump.interactions import Logs, User, load_logs, sampled
+from bump.interactions import Logs, User, load_logs
 from bump.intrinsic import METRICS, best_of, chance_levels, score_arms
 from bump.judges import make_judge
 from bump.models import load_model
@@ -60,7 +60,6 @@ def flags():
     parser.add_argument("--half", type=int, default=0, choices=(0, 1), help="of the users to train on")
     parser.add_argument("--scrub", action="store_true", help="without handles, addresses, phone numbers and ids")
     parser.add_argument("--tune", action="store_true", help="score the validation users, not the other half")
-    parser.add_argument("--n_scored", type=int, help="how many users are scored, by a draw; default: all")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--judge", default=JUDGES[0], help="of the training")
     parser.add_argument("--judges", nargs="+", default=JUDGES, help="of the scores")
@@ -187,8 +186,6 @@ def one_run(args) -> None:
     logs = read_logs(args.data, args.log, args.scrub)
     mine, others = split(logs, args.half, args.seed)
     users = logs.part("validation") if args.tune else others
-    if args.n_scored:
-        users = [users[i] for i in sampled([u.user_id for u in users], args.n_scored)]
     run = args.output_dir / "run"
     args.output_dir.mkdir(parents=True, exist_ok=True)
     if not list(run.glob("*model.safetensors")):
