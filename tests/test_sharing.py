@@ -158,6 +158,27 @@ def test_other_models_take_trls_path(models, tmp_path):
     assert t.why_apart == "share_prompts is false"
 
 
+def test_half_precision_is_no_reason_to_read_again(monkeypatch):
+    "A real model shares its prompts in bfloat16 too, and wrong positions or a mask that hides nothing are found out."
+    from bump.models import load_model
+    from bump.training import packing, sampling
+
+    model, packed_inputs = load_model("smollm2", device="cpu", dtype="bfloat16").model, packing.packed_inputs
+    assert packing.why_not_packed(model) is None and sampling.why_not_sampled(model) is None
+
+    def with_positions_that_go_on(model, packed):
+        inputs = packed_inputs(model, packed)
+        return inputs | dict(position_ids=torch.arange(inputs["input_ids"].shape[1]).expand(len(packed.input_ids), -1))
+
+    def with_replies_that_see_each_other(model, packed):
+        inputs = packed_inputs(model, packed)
+        return inputs | dict(attention_mask=torch.ones_like(inputs["attention_mask"]).tril())
+
+    for wrong in (with_positions_that_go_on, with_replies_that_see_each_other):
+        monkeypatch.setattr(packing, "packed_inputs", wrong)
+        assert "differ" in (packing.why_not_packed(model) or "")
+
+
 def test_out_of_memory_is_one_sentence(models, tmp_path, monkeypatch):
     from bump.errors import BumpError
 

@@ -22,6 +22,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .packing import how_far, ordinary_tokens, tolerance
+
 # %% auto #0
 __all__ = ['ATTENTION', 'merged_weights', 'warpers', 'draw', 'Prefix', 'attend', 'Rows', 'attention', 'sample', 'why_not_sampled']
 
@@ -228,19 +230,19 @@ def _written(model, prompts, rngs, longest, end_ids, pad_id, processors) -> list
 @torch.no_grad()
 def why_not_sampled(model) -> str | None:
     "Why rollouts of this causal model can't share a prompt, as the end of a sentence; None where they can."
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    prompts, training = [list(range(3, 12))] * 2 + [list(range(4, 9))] * 2, model.training
+    ids, training = ordinary_tokens(model, 26), model.training
+    prompts, replies = [ids[:9].tolist()] * 2 + [ids[9:14].tolist()] * 2, ids[14:].view(4, 3)
     model.eval()
     try:
-        rows = Rows(model, prompts, 0)
-        for n in (5, 9):
-            rows.go_on(torch.arange(n, n + 4, device=device))
-        whole = [torch.tensor([[*p, 5 + i, 9 + i]], device=device) for i, p in enumerate(prompts)]
-        apart = torch.cat([model(input_ids=ids).logits[:, -1] for ids in whole]).float()
+        rows, written = Rows(model, prompts, 0), []
+        for tokens in replies.T:
+            rows.go_on(tokens)
+            written.append(rows.logits.float())
+        whole = [torch.tensor([[*p, *r.tolist()]], device=ids.device) for p, r in zip(prompts, replies)]
+        apart = torch.cat([model(input_ids=i).logits[:, -3:] for i in whole]).float()
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as e:
         return f"the model does not go on from a prompt that it has read ({str(e).strip().splitlines()[0]})"
     finally:
         model.train(training)
-    far = (rows.logits.float() - apart).abs().max() / apart.abs().max()
-    allowed = 1e-3 if dtype == torch.float32 else 5e-2
-    return None if far < allowed else f"the model's next tokens would differ by {far:.1%}"
+    far = how_far(torch.stack(written, 1), apart)
+    return None if far < tolerance(model) else f"the model's next tokens would differ by {far:.1%}"

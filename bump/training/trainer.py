@@ -5,6 +5,7 @@
 # %% ../../nbs/08a_training_trainer.ipynb #210b28bc
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -128,6 +129,8 @@ class PackedTrainer(OrderedTrainer):
         self.why_apart = why_apart(self.args, self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
         if not self.why_apart:
             small_tiles(str(self.args.device))
+        elif self.args.share_prompts and self.accelerator.is_main_process:
+            print(f"bump: every rollout reads its prompt again, because {self.why_apart}", file=sys.stderr, flush=True)
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **more
