@@ -18,7 +18,7 @@ from .errors import BumpError
 
 # %% auto #0
 __all__ = ['write_text', 'write_json', 'json_line', 'append_line', 'write_synced', 'drop_cut_line', 'keep_lines', 'keep_until',
-           'locked', 'check_same', 'read_facts', 'JobFolder']
+           'locked', 'check_same', 'read_facts', 'JobFolder', 'filled']
 
 # %% ../nbs/20a_files.ipynb #22c04232
 def write_text(path: Path, text: str) -> None:
@@ -154,3 +154,11 @@ class JobFolder:
         Path(self.path).mkdir(parents=True, exist_ok=True)
         if not self.begun:
             write_json(self.file, {**self.facts, **more})
+
+# %% ../nbs/20a_files.ipynb #509ad031
+def filled(template: str, **values: Any) -> str:
+    "A template of `bump/templates`, filled in. Raises `jinja2.UndefinedError` where a value is missing."
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(loader=PackageLoader("bump"), autoescape=True, undefined=StrictUndefined)
+    return jinja.get_template(template).render(**values)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import BumpError
-from .files import read_facts, write_text
+from .files import filled, read_facts, write_text
 from .statistics import Mean, bootstrap_mean
 from .store import changed_words
 
@@ -53,6 +53,11 @@ class Run:
     def series(self, metric: str) -> np.ndarray:  # shape (steps,), NaN where a step has none
         "A metric through the steps."
         return np.array([np.nan if r.get(metric) is None else r[metric] for r in self.metrics], float)
+
+    def mean(self, metric: str) -> float | None:  # None where no step has it
+        "The mean of a metric over the steps."
+        x = self.series(metric)
+        return float(np.nanmean(x)) if np.isfinite(x).any() else None
 
 # %% ../nbs/13_report.ipynb #c5a25455
 SCORE = ("judge", "n_users", "n_positives", "n_negatives", "seed", "chance", "arms")  # what the report shows
@@ -179,6 +184,8 @@ CHARTS = (  # title, metric, and where it is known the value that a guess or a l
     ("Reward", "reward", lambda run: run.chance),
     ("Forward NDCG: the record among others, given the profile", "bump/ndcg_forward", None),
     ("Backward NDCG: the profile among others, given the record", "bump/ndcg_backward", None),
+    ("First found: its record comes first", "bump/hit1_forward", lambda run: run.mean("bump/chance_hit1_forward")),
+    ("First found: its profile comes first", "bump/hit1_backward", lambda run: run.mean("bump/chance_hit1_backward")),
     ("Entropy of the tokens, nats", "entropy", None),
     ("Tokens of a profile", "completions/mean_length", lambda run: run.config.get("length_threshold")),
     ("Copied share, longest run", "bump/copied", None),
@@ -199,22 +206,25 @@ def chart(title: str, metric: str, line: Callable[[Run], float | None] | None, r
     known = [(n, r, x) for n, r, x in known if np.isfinite(x).sum() > 1]
     if not known:
         return None
-    level = line(known[0][1]) if line else None
-    values = np.concatenate([x[np.isfinite(x)] for *_, x in known] + ([[level]] if level is not None else []))
+    levels = {} if line is None else {level: n for n, r, _ in reversed(known) if (level := line(r)) is not None}
+    values = np.concatenate([x[np.isfinite(x)] for *_, x in known] + [list(levels)])
     low, high = float(values.min()), float(values.max())
     high = high if high > low else low + 1
     longest = max(r.metrics[-1]["step"] for _, r, _ in known)
 
+    def height(y: float) -> float:
+        return HEIGHT * (high - y) / (high - low)
+
     def points(run: Run, x: np.ndarray) -> str:
         at = [(r["step"], y) for r, y in zip(run.metrics, x) if np.isfinite(y)]
-        return " ".join(f"{WIDTH * s / longest:.1f},{HEIGHT * (high - y) / (high - low):.1f}" for s, y in at)
+        return " ".join(f"{WIDTH * s / longest:.1f},{height(y):.1f}" for s, y in at)
 
     drawn = [
         dict(n=n, raw=points(r, x), mean=points(r, running_mean(x)), last=float(quarters(x)[1].mean()))
         for n, r, x in known
     ]
-    y = None if level is None else HEIGHT * (high - level) / (high - low)
-    return dict(title=title, lines=drawn, low=low, high=high, steps=longest, level=level, y=y)
+    marks = [dict(n=n, level=level, y=height(level)) for level, n in sorted(levels.items(), key=lambda x: x[1])]
+    return dict(title=title, lines=drawn, low=low, high=high, steps=longest, levels=marks)
 
 # %% ../nbs/13_report.ipynb #eeb2edf3
 def told_samples(run: Run, most: int = 40) -> list[dict]:
@@ -238,15 +248,12 @@ def everything(run: Run) -> list[tuple[str, object]]:
 
 def render(runs: Sequence[Run]) -> str:
     "The report as HTML. Raises `BumpError` for more than two runs."
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     if not 1 <= len(runs) <= 2:
         raise BumpError(f"A report is of one run or of two side by side, not of {len(runs)}.")
-    jinja = Environment(loader=PackageLoader("bump"), autoescape=True, undefined=StrictUndefined)
     charts = [c for title, metric, line in CHARTS if (c := chart(title, metric, line, runs))]
     told = dict(judged=[(r, verdict(r)) for r in runs], samples=[(r, told_samples(r)) for r in runs], charts=charts)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    return jinja.get_template("report.html").render(runs=runs, everything=everything, now=now, **told)
+    return filled("report.html", runs=runs, everything=everything, now=now, **told)
 
 
 def write_report(folders: Sequence[str | Path], output: str | Path, scores: Sequence[str | Path] = ()) -> Verdict:

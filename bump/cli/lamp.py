@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import BumpError, check_at_least
-from ..files import JobFolder, drop_cut_line, locked
+from ..files import JobFolder, drop_cut_line, locked, write_text
 from ..flags import flag, parse
 
 # %% auto #0
-__all__ = ['LAMP_COMMANDS', 'TaskFlags', 'BackboneFlags', 'DownloadFlags', 'download_command', 'LogsFlags', 'logs_command',
-           'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command', 'TableFlags',
-           'table_command', 'lamp_command']
+__all__ = ['TABLES', 'LAMP_COMMANDS', 'TaskFlags', 'BackboneFlags', 'DownloadFlags', 'download_command', 'LogsFlags',
+           'logs_command', 'LabelledFlags', 'labelled_command', 'SftFlags', 'sft_command', 'EvalFlags', 'eval_command',
+           'TableFlags', 'table_command', 'lamp_command']
 
 # %% ../../nbs/14e_cli_lamp.ipynb #648d61b0
 @dataclass
@@ -394,33 +394,41 @@ class TableFlags:
     "What a table of runs compares with, and where it is written."
 
     against: str = flag("zero_shot", "The run that all others are compared with.")
-    output: str | None = flag(None, "Also write the table here, as .md or .json.")
+    output: str | None = flag(None, "Also write the table here, as .md, .html or .json.")
     figure: str | None = flag(None, "Also draw the gains as a heat map: .png, .svg or .pdf.")
 
 # %% ../../nbs/14e_cli_lamp.ipynb #da3cea65
+TABLES = (".md", ".html", ".json")
+
+
 def table_command(argv: list[str]) -> None:
     "Put runs side by side."
     n = next((i for i, a in enumerate(argv) if a.startswith("-")), len(argv))
-    from bump.lamp.table import lamp_table, markdown_table, plot_gains, read_scores, show_table, table_json
+    from bump.lamp.table import lamp_table, plot_gains, read_scores, show_table
 
     for folder in argv[:n]:  # a wrong path is answered at once: reading flags takes seconds
         read_scores(folder)
     (flags,) = parse(argv[n:], TableFlags)
     if not argv[:n]:
         raise BumpError("Which runs? Give their folders: `bump lamp table OUT1 OUT2 …`.")
-    if flags.output and Path(flags.output).suffix not in (".md", ".json"):
-        raise BumpError(f"A table is written as .md or .json, not as {flags.output!r}.")
+    if flags.output and Path(flags.output).suffix not in TABLES:
+        raise BumpError(f"A table is written as .md, .html or .json, not as {flags.output!r}.")
     table = lamp_table(argv[:n], flags.against)
     show_table(table, flags.against)
     if flags.output:
-        Path(flags.output).write_text(
-            markdown_table(table, flags.against)
-            if flags.output.endswith(".md")
-            else json.dumps(table_json(table), indent=1),
-            encoding="utf-8",
-        )
+        write_text(Path(flags.output), _told(table, flags))
     if flags.figure:
         _save(plot_gains(table, flags.against), flags.figure)
+
+
+def _told(table, flags: TableFlags) -> str:
+    "The table in the form that the file's ending asks for."
+    from bump.lamp.table import html_table, markdown_table, table_json
+
+    form = Path(flags.output).suffix
+    if form == ".json":
+        return json.dumps(table_json(table), indent=1)
+    return (html_table if form == ".html" else markdown_table)(table, flags.against)
 
 # %% ../../nbs/14e_cli_lamp.ipynb #a4625160
 def _save(figure, path: str) -> None:

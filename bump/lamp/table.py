@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..errors import BumpError
+from ..files import filled
 from .metrics import LEADERBOARD, LOWER_IS_BETTER
 from .runs import bootstrap_metric, read_run
 from .tasks import LAMP
@@ -21,7 +22,7 @@ from ..statistics import Mean
 
 # %% auto #0
 __all__ = ['Table', 'lamp_table', 'read_scores', 'table_names', 'table_rows', 'caption', 'show_table', 'markdown_table',
-           'table_json', 'plot_gains', 'plot_reward_and_metric']
+           'html_table', 'table_json', 'plot_gains', 'plot_reward_and_metric']
 
 # %% ../../nbs/12e_lamp_table.ipynb #1bd8cbcb
 Table = dict[
@@ -153,6 +154,22 @@ def markdown_table(table: Table, against: str = "zero_shot") -> str:
     columns, ours, public = table_rows(table)
     rows = [["", *columns], ["---"] * (1 + len(columns)), *ours, *([f"({row[0]})", *row[1:]] for row in public)]
     return caption(table, against) + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+# %% ../../nbs/12e_lamp_table.ipynb #db7702fc
+def html_table(table: Table, against: str = "zero_shot") -> str:
+    "The same as an HTML file."
+    columns, ours, public = table_rows(table)
+    kinds = [_kind(table[c].get(name), c) for name in table_names(table) for c in columns]
+    rows = [(row[0], list(zip(row[1:], kinds[i * len(columns) :]))) for i, row in enumerate(ours)]
+    return filled("lamp.html", columns=columns, rows=rows, public=public, caption=caption(table, against))
+
+
+def _kind(cell: Mapping[str, Mean] | None, column: str) -> str:
+    "Whether a score is better or worse than the one that it is compared with, beyond chance."
+    d = (cell or {}).get("difference")
+    if d is None or d.low <= 0 <= d.high:
+        return ""
+    return "better" if (d.mean < 0) == (column.split()[-1] in LOWER_IS_BETTER) else "worse"
 
 # %% ../../nbs/12e_lamp_table.ipynb #73ab2dd2
 def table_json(table: Table) -> dict:
