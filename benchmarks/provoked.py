@@ -2,7 +2,7 @@
 
 python benchmarks/provoked.py --runs RUNS [--names NAME ...]
 
-Each is `bump train` with the embedded model on one synthetic world of 300 users, the quick start's settings with 24
+Each is `bump train` with the embedded model on one synthetic world of 300 users, the quick start's settings with 20
 steps, and what is changed below. A run that is done is not done again. Writes results/provoked.json: curves, what the
 command printed when an alarm was raised, and what `bump report` says.
 """
@@ -20,7 +20,7 @@ from bump.world import WorldConfig, make_world, save_world
 
 RESULT = Path(__file__).parent / "results/provoked.json"
 QUICK = dict(model="embedded", judge="likelihood", users_per_step=10, num_generations=8, max_prompt_tokens=320)
-QUICK |= dict(max_completion_length=64, length_threshold=48, learning_rate=5e-4, max_steps=24, seed=0, sample_steps=6)
+QUICK |= dict(max_completion_length=64, length_threshold=48, learning_rate=5e-4, max_steps=20, seed=0, sample_steps=20)
 CHANGED: dict[str, dict] = {
     "healthy": {},
     "a judge that sees nothing": dict(judge="letters"),

@@ -72,6 +72,8 @@ def flags():
     parser.add_argument("--users_per_step", type=int, default=32)
     parser.add_argument("--num_generations", type=int, default=8)
     parser.add_argument("--best_of", type=int, default=8, help="profiles to pick from; 1 leaves this control out")
+    parser.add_argument("--hold_out", type=int, default=1, help="records that a profile must find in training")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the rollouts")
     parser.add_argument("--max_prompt_tokens", type=int, default=512)
     parser.add_argument("--max_new_tokens", type=int, default=40)
     parser.add_argument("--loss_type", default="dapo")
@@ -91,14 +93,16 @@ class Deadline(TrainerCallback):
         control.should_training_stop = control.should_training_stop or time.monotonic() > self.ends
 
 
-def read_logs(data: Path, log: str, scrubbed: bool) -> Logs:
-    logs = load_logs(data / LOGS[log])
+def read_logs(data: Path, log: str, scrubbed: bool, hold_out: int = 1) -> Logs:
+    logs = load_logs(data / LOGS[log], hold_out=hold_out)
     return replace(logs, users=scrub_users(logs.users)) if scrubbed else logs
 
 
 def name_of(settings: Mapping) -> str:
-    "What a run trained on: the log, and whether it was scrubbed (runs before that was possible do not say)."
-    return settings["log"] + (", scrubbed" if settings.get("scrub") else "")
+    "What a run trained on: the log, whether it was scrubbed, and how many records were to be found, if not one."
+    hidden = settings.get("hold_out", 1)  # runs before there was a choice do not say
+    scrubbed = ", scrubbed" if settings.get("scrub") else ""
+    return settings["log"] + scrubbed + (f", {hidden} hidden" if hidden > 1 else "")
 
 
 def split(logs: Logs, half: int, seed: int) -> tuple[list[User], list[User]]:
@@ -124,6 +128,8 @@ def config_of(args, folder: Path) -> BumpConfig:
         num_generations=args.num_generations,
         max_prompt_tokens=args.max_prompt_tokens,
         max_completion_length=args.max_new_tokens,
+        hold_out=args.hold_out,
+        temperature=args.temperature,
         length_threshold=round(args.max_new_tokens * 5 / 6),
         length_slope=0.5,
         loss_type=args.loss_type,
@@ -186,6 +192,8 @@ def scored(users: Sequence[User], arms: Mapping[str, Mapping[str, str]], judge) 
 def one_run(args) -> None:
     logs = read_logs(args.data, args.log, args.scrub)
     mine, others = split(logs, args.half, args.seed)
+    if args.hold_out > 1:  # the same users, with more of their records hidden
+        mine = split(read_logs(args.data, args.log, args.scrub, args.hold_out), args.half, args.seed)[0]
     users = logs.part("validation") if args.tune else others
     run = args.output_dir / "run"
     args.output_dir.mkdir(parents=True, exist_ok=True)

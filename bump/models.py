@@ -63,7 +63,7 @@ def _hub_snapshot(name: str, revision: str | None) -> Path:
     except LocalEntryNotFoundError:
         why = (
             "is not in the local cache, and the model hub can't be reached from here; "
-            "download it where there is a network and give its folder, or use `embedded`"
+            "download it where there is a network and give its folder, or use `smollm2` or `embedded`"
         )
     except GatedRepoError:
         why = "is gated on the hub; accept its terms there and log in with `hf auth login`"

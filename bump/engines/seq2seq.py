@@ -37,6 +37,7 @@ class Seq2SeqEngine(LocalEngine):
         start = [self.tokenizer.pad_token_id]  # any token: only the logits before it are read
         for batch in self._batches([(len(p), 1) for p in ids]):
             logits = reply_logits(self.lm, [ids[i] for i in batch], [start] * len(batch))
+            self.counts["prefill"] += sum(len(ids[i]) for i in batch)
             answers.update(zip(batch, logits[:, 0]))
         tokens = [single_tokens(self.tokenizer, c) for _, c in questions]
         return [answers[i][t].log_softmax(-1).cpu().numpy() for i, t in enumerate(tokens)]

@@ -47,7 +47,7 @@ def checked_url(url: str) -> str:
     "`url` without a slash at the end. Raises `BumpError` where it is no URL of a server, or carries a key."
     if "@" in url:
         raise BumpError(
-            "The URL of a judge must not carry a user or key; put the key into the environment variable OPENAI_API_KEY."
+            "The URL of a server must not carry a user or key; put the key into the variable OPENAI_API_KEY."
         )
     try:
         valid = urlsplit(url).hostname and urlsplit(url).port != 0

@@ -107,7 +107,7 @@ def why_not_packed(model) -> str | None:
     if layers != {"full_attention"} or getattr(config, "sliding_window", None):
         return "not every layer of the model sees all tokens"
     if config._attn_implementation not in ("sdpa", "eager"):
-        return f"attention by {config._attn_implementation} takes no mask of two dimensions"
+        return f"attention by {config._attn_implementation} takes no mask for every pair of tokens"
     if getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
         return "the model's experts balance their load over tokens"
     if "position_ids" not in inspect.signature(model.forward).parameters:
