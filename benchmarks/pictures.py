@@ -2,9 +2,9 @@
 
     python benchmarks/pictures.py
 
-Writes into nbs/images: learning.svg, the training reward of SmolLM2 on real logs, from results/real_logs.json (read on
-light and on dark pages, so its ground is transparent and its colours are of middle brightness); card.png, what is shown
-where somebody links to the site; favicon.svg.
+Writes into nbs/images: learning.svg, the training reward of SmolLM2 on real logs above chance, from
+results/real_logs.json (read on light and on dark pages, so its ground is transparent and its colours are of middle
+brightness); card.png, what is shown where somebody links to the site; favicon.svg.
 """
 
 import json
@@ -13,6 +13,8 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+
+from bump.ndcg import chance_ndcg
 
 matplotlib.use("Agg")
 HERE = Path(__file__).parent
@@ -24,11 +26,17 @@ LOGS = {
     "movielens": "film ratings (MovieLens)",
 }
 GREY, BLUE, ORANGE = "#767676", "#3f8fd2", "#d2691e"
-CHANCE, WINDOW = 0.945, 5
+NEGATIVES, WINDOW = 8, 5
 
 
 def running_mean(y: list[float]) -> list[float]:
     return [float(np.mean(y[max(0, i + 1 - WINDOW) : i + 1])) for i in range(len(y))]
+
+
+def chance(run: dict) -> float:
+    "The reward of a judge that guesses; with more records to find there are more right answers among the candidates."
+    found = run["settings"].get("hold_out", 1)
+    return chance_ndcg(found, NEGATIVES) + chance_ndcg(1, NEGATIVES)
 
 
 def learning(runs: list[dict], path: Path) -> None:
@@ -38,17 +46,17 @@ def learning(runs: list[dict], path: Path) -> None:
         mine = [r for r in runs if r["settings"]["log"] == log and not r["settings"].get("scrub")]
         own = [r for r in mine if r["settings"]["judge"] == "embed:minilm"]
         for run, colour in zip(own, (BLUE, ORANGE), strict=False):
-            y = run["learned"]["curves"]["reward"]
+            y = [reward - chance(run) for reward in run["learned"]["curves"]["reward"]]
             ax.plot(range(1, len(y) + 1), y, color=colour, linewidth=0.7, alpha=0.6)
             ax.plot(range(1, len(y) + 1), running_mean(y), color=colour, linewidth=2.4)
-        ax.axhline(CHANCE, color=GREY, linestyle="--", linewidth=1)
+        ax.axhline(0, color=GREY, linestyle="--", linewidth=1)
         ax.set_title(title, fontsize=9, color=GREY)
         ax.set_xlabel("step", fontsize=9, color=GREY)
         ax.tick_params(colors=GREY, labelsize=8)
         for side in ax.spines:
             ax.spines[side].set_visible(side in ("left", "bottom"))
             ax.spines[side].set_color(GREY)
-    axes[0].set_ylabel("reward (chance 0.945)", fontsize=9, color=GREY)
+    axes[0].set_ylabel("reward above chance", fontsize=9, color=GREY)
     fig.tight_layout()
     fig.savefig(path, transparent=True, metadata=dict(Date=None))
 
@@ -58,11 +66,12 @@ def card(runs: list[dict], path: Path) -> None:
     fig = plt.figure(figsize=(12, 6.3), facecolor="white")
     fig.text(0.07, 0.78, "bump", fontsize=72, fontweight="bold", color="#222222")
     fig.text(0.07, 0.66, "user profiles from raw logs, learned without labels", fontsize=28, color="#444444")
-    y = next(r for r in runs if r["settings"]["log"] == "papers")["learned"]["curves"]["reward"]
+    run = next(r for r in runs if r["settings"]["log"] == "papers")
+    y, level = run["learned"]["curves"]["reward"], chance(run)
     ax = fig.add_axes((0.07, 0.12, 0.86, 0.42))
     ax.plot(range(1, len(y) + 1), running_mean(y), color=BLUE, linewidth=6)
-    ax.axhline(CHANCE, color=GREY, linestyle="--", linewidth=2)
-    ax.text(len(y), CHANCE + 0.005, "chance", fontsize=18, color=GREY, ha="right")
+    ax.axhline(level, color=GREY, linestyle="--", linewidth=2)
+    ax.text(len(y), level + 0.005, "chance", fontsize=18, color=GREY, ha="right")
     ax.set_ylabel("reward", fontsize=20, color=GREY)
     ax.set_xlabel("steps of training, 124 authors", fontsize=20, color=GREY)
     ax.set(xticks=[], yticks=[])

@@ -23,15 +23,15 @@ QUICK = dict(model="embedded", judge="likelihood", users_per_step=10, num_genera
 QUICK |= dict(max_completion_length=64, length_threshold=48, learning_rate=5e-4, max_steps=20, seed=0, sample_steps=20)
 CHANGED: dict[str, dict] = {
     "healthy": {},
-    "a judge that sees nothing": dict(judge="letters"),
-    "padding": dict(judge="bm25", length_slope=0.0, max_completion_length=32, length_threshold=32),
-    "collapse": dict(learning_rate=1e-2),
-    "copying": dict(judge="bm25", max_completion_length=8, length_threshold=8),
-    "a judge that fails": dict(judge="permutation"),
-    "a pool of two": dict(judge="bm25", users_per_step=2, num_negatives=1),
+    "at chance": dict(judge="yesno"),
+    "cut off": dict(max_completion_length=8, length_threshold=8),
+    "fooling the judge": dict(learning_rate=1e-2),
+    "collapse": dict(learning_rate=5e-2),
+    "a biased judge": dict(judge="letters", num_shuffles=1),
+    "a pool of two": dict(users_per_step=2, num_negatives=1),
 }
 CURVES = ("reward", "entropy", "completions/mean_length", "bump/copied", "bump/truncated", "bump/groups_without_spread")
-CURVES += ("bump/judge_failed", "bump/hit1_forward")
+CURVES += ("bump/hit1_forward",)
 
 
 def train(name: str, folder: Path, log: Path) -> None:

@@ -135,7 +135,7 @@ def _compare(users: Sequence[User], sides: dict[str, dict], judges: Sequence) ->
     for judge in judges:
         scores = {name: score(users, profiles, judge) for name, profiles in sides.items()}
         controls = scores["trained"].arms
-        names = dict(stranger="other user's", raw_records="newest records", random_records="random records")
+        names = dict(stranger="a stranger's", raw_records="newest records", random_records="random records")
         columns = {name: x.arms["profiles"] | {"tokens": x.tokens} for name, x in scores.items()}
         columns |= {name: controls[arm] for arm, name in names.items()} | {"chance": scores["trained"].chance}
         console.print(metric_table(f"{len(users)} users never trained on, judge {judge.name}, pools of 1 + 8", columns))

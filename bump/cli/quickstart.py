@@ -59,6 +59,7 @@ def quickstart(argv: list[str]) -> None:
         print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}")
         return
     from bump.judges import make_judge
+    from bump.report import write_report
     from bump.training.fit import train
     from bump.training.runs import last_reward
 
@@ -75,7 +76,9 @@ def quickstart(argv: list[str]) -> None:
         f"training on {len(logs.part('train')):,} users, {config.users_per_step} a step, "
         f"{config.num_generations} profiles each, judge {config.judge}"
     )
-    print(last_reward(train(logs.part("train"), "embedded", config, judges[0])))
+    run = train(logs.part("train"), "embedded", config, judges[0])
+    write_report([run], run / "report.html")
+    print(f"{last_reward(run)}; more in {run / 'report.html'}")
     after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed, CONTROLS)
     _compare(unseen, traits, before, after, judges, config.length_threshold)
     print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}; next: bump inspect --logs YOUR_LOGS")
@@ -109,7 +112,7 @@ def quick_config(output_dir: Path, max_steps: int, seed: int, **others):
     return BumpConfig(**{**settings, **others})
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #c342a5ac
-CONTROLS = dict(stranger="other user's", raw_records="newest records", random_records="random records")
+CONTROLS = dict(stranger="a stranger's", raw_records="newest records", random_records="random records")
 COMPARED = 120  # users of whom profiles are written and scored before and after: a third of the time is theirs
 
 

@@ -39,7 +39,9 @@ class UserFlags:
     users_per_step: int = flag(
         16, "Users whose profiles compete in one step (the paper's B, unknown; 16 is ours). At least num_negatives + 1."
     )
-    hold_out: int = flag(1, "P: newest records of each user that are hidden from the writer.")
+    hold_out: int = flag(
+        1, "P: newest records of each user that are hidden from the writer; several make the reward steadier."
+    )
     positives: str = flag(
         "next",
         "Which records to find: next (the hold_out records after the visible ones), or hardest_of_window (BUMP+: "
