@@ -206,7 +206,8 @@ def chart(title: str, metric: str, line: Callable[[Run], float | None] | None, r
     known = [(n, r, x) for n, r, x in known if np.isfinite(x).sum() > 1]
     if not known:
         return None
-    levels = {} if line is None else {level: n for n, r, _ in reversed(known) if (level := line(r)) is not None}
+    known_levels = [(n, line(r)) for n, r, _ in known] if line else []
+    levels = {round(y, 6): n for n, y in reversed(known_levels) if y is not None}
     values = np.concatenate([x[np.isfinite(x)] for *_, x in known] + [list(levels)])
     low, high = float(values.min()), float(values.max())
     high = high if high > low else low + 1
