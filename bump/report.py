@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -260,6 +260,8 @@ def render(runs: Sequence[Run]) -> str:
 def write_report(folders: Sequence[str | Path], output: str | Path, scores: Sequence[str | Path] = ()) -> Verdict:
     "Write the report of one run, or of two side by side; the verdict of the first."
     runs = [read_run(f, scores if i == 0 else ()) for i, f in enumerate(folders)]
+    if len({r.name for r in runs}) < len(runs):
+        runs = [replace(r, name="/".join(Path(f).resolve().parts[-2:])) for r, f in zip(runs, folders)]
     if Path(output).is_dir():
         raise BumpError(f"{output} is a folder; the report is a file.")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
