@@ -1,10 +1,10 @@
 """Experiments behind the pages of nbs/findings: python benchmarks/findings.py NAME.
 
 python benchmarks/findings.py fingerprints --runs RUNS --data FOLDER
-python benchmarks/findings.py judges ablations --runs RUNS
+python benchmarks/findings.py judges ablations records --runs RUNS
 
 `fingerprints` reads the finished runs of benchmarks/real_logs.py in RUNS, takes kinds of words out of their profiles
-and scores what is left. `judges` and `ablations` train what RUNS lacks (see benchmarks/world_runs.py: hours on two
+and scores what is left. `judges`, `ablations` and `records` train what RUNS lacks (see benchmarks/world_runs.py: hours on two
 cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
 """
 
@@ -189,7 +189,8 @@ Runs = Mapping[tuple[str, int], dict]  # (setting, seed) → run
 SEEDS = range(5)
 LEARNERS = ("likelihood", "bm25", "embed:minilm", "yesno", "letters")
 LEARNERS += tuple(f"{judge}, InfoNCE" for judge in LEARNERS[:3])
-VARIANTS = tuple(name for name in SETTINGS if name not in LEARNERS)
+MORE = "four hidden records"
+VARIANTS = tuple(name for name in SETTINGS if name not in (*LEARNERS, MORE))
 
 
 def paired(runs: Runs, name: str, less: str, of: Callable[[dict], Mapping[str, float]]) -> dict:
@@ -272,9 +273,20 @@ def ablations(args) -> dict:
     return dict(settings=dict(seeds=len(SEEDS)), warm=warm(runs), variants=rows)
 
 
+def records(args) -> dict:
+    "Trainings with one and with four hidden records."
+    runs = make_runs(args.runs, SEEDS, [WARM, "likelihood", MORE])
+    rows = {name: learner(runs, name) for name in ("likelihood", MORE)}
+    rows[MORE]["less_one"] = dict(
+        named=paired(runs, MORE, "likelihood", named),
+        **{judge: paired(runs, MORE, "likelihood", by(judge)) for judge in SCORERS},
+    )
+    return dict(settings=dict(seeds=len(SEEDS)), warm=warm(runs), trained=rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=["fingerprints", "judges", "ablations"])
+    parser.add_argument("names", nargs="+", choices=["fingerprints", "judges", "ablations", "records"])
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the real logs, for fingerprints")
     args = parser.parse_args()

@@ -42,15 +42,17 @@ SETTINGS: dict[str, dict] = {
     "no length penalty": dict(length_slope=0.0),
     "similar users' profiles": dict(negatives="hard", encoder="bm25"),
     "similar users' profiles and records": dict(negatives="hard", hard_records=True, encoder="bm25"),
+    "four hidden records": dict(hold_out=4),
 }
 
 
-def world(seed: int) -> tuple[list[User], list[User], dict]:
-    "Users to train on, users to score, and the traits of all."
+def world(seed: int, hold_out: int = 1) -> tuple[list[User], list[User], dict]:
+    "Users to train on, with so many records hidden, users to score, with one, and the traits of all."
     people = make_world(WorldConfig(n_users=600, seed=seed))
     parts: dict[str, list[User]] = {"train": [], "validation": [], "test": []}
-    for u in world_users(people):
-        parts[user_split(u.user_id)].append(u)
+    for u, one_hidden in zip(world_users(people, hold_out=hold_out), world_users(people), strict=True):
+        part = user_split(u.user_id)
+        parts[part].append(u if part == "train" else one_hidden)
     return parts["train"], (parts["test"] + parts["validation"])[:SCORED], {p.user_id: p.traits for p in people}
 
 
@@ -74,7 +76,7 @@ def scores(users: Sequence[User], texts: Mapping[str, str], judges: Mapping) -> 
 
 
 def one_run(name: str, seed: int, folder: Path, judges: Mapping) -> dict:
-    mine, others, traits = world(seed)
+    mine, others, traits = world(seed, SETTINGS.get(name, {}).get("hold_out", 1))
     started = time.perf_counter()
     writer, cost = trained(name, seed, mine, folder)
     cost["seconds"] = round(time.perf_counter() - started, 1)
