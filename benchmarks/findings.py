@@ -4,8 +4,8 @@ python benchmarks/findings.py fingerprints --runs RUNS --data FOLDER
 python benchmarks/findings.py judges ablations records --runs RUNS
 
 `fingerprints` reads the finished runs of benchmarks/real_logs.py in RUNS, takes kinds of words out of their profiles
-and scores what is left. `judges`, `ablations` and `records` train what RUNS lacks (see benchmarks/world_runs.py: hours on two
-cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
+and scores what is left. `judges`, `ablations` and `records` train what RUNS lacks (see benchmarks/world_runs.py: hours
+on two cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
 """
 
 import argparse
