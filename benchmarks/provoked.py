@@ -30,13 +30,14 @@ CHANGED: dict[str, dict] = {
     "a biased judge": dict(judge="letters", num_shuffles=1),
     "a pool of two": dict(users_per_step=2, num_negatives=1),
 }
+TRIED = {"padding": dict(judge="embed:minilm", forward_weight=0.0, length_slope=0.0)}  # and it did not go wrong
 CURVES = ("reward", "entropy", "completions/mean_length", "bump/copied", "bump/truncated", "bump/groups_without_spread")
 CURVES += ("bump/hit1_forward",)
 
 
 def train(name: str, folder: Path, log: Path) -> None:
     "`bump train`, as a user would; what it prints is kept."
-    run, settings = folder / "run", QUICK | CHANGED[name]
+    run, settings = folder / "run", QUICK | (CHANGED | TRIED)[name]
     flags = [word for k, v in settings.items() for word in (f"--{k}", str(v))]
     command = [sys.executable, "-m", "bump", "train", "--logs", str(log), "--output_dir", str(run), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -53,7 +54,7 @@ def told(name: str, folder: Path) -> dict:
     first, last = ([s for s in run.samples if s["step"] == step] for step in (1, run.samples[-1]["step"]))
     return dict(
         name=name,
-        changed=CHANGED[name],
+        changed=(CHANGED | TRIED)[name],
         chance=run.chance,
         curves=curves,
         alarms=alarms,
@@ -65,7 +66,7 @@ def told(name: str, folder: Path) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--names", nargs="+", default=list(CHANGED), choices=CHANGED)
+    parser.add_argument("--names", nargs="+", default=[*CHANGED, *TRIED], choices=[*CHANGED, *TRIED])
     args = parser.parse_args()
     log = args.runs / "world" / "logs.jsonl"
     if not log.exists():
@@ -79,8 +80,9 @@ def main():
         rows.append(told(name, folder))
         print(name, rows[-1]["verdict"]["kind"], rows[-1]["verdict"]["signs"], rows[-1]["alarms"], flush=True)
         print(" ", yaml.safe_dump(rows[-1]["profiles"], allow_unicode=True), flush=True)
-    if len(rows) == len(CHANGED):
-        write_json(RESULT, dict(settings=QUICK, runs=rows))
+    if len(rows) == len(CHANGED | TRIED):
+        parts = {part: [r for r in rows if r["name"] in names] for part, names in (("runs", CHANGED), ("tried", TRIED))}
+        write_json(RESULT, dict(settings=QUICK, **parts))
 
 
 if __name__ == "__main__":
