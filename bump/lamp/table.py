@@ -191,6 +191,7 @@ def plot_gains(table: Table, against: str = "zero_shot"):  # a matplotlib figure
             f"There is nothing to compare: the runs must hold {against!r} and another one of the same task."
         )
     gains, text = _gains(table, against, columns, names)
+    bound = min(1.0, float(np.nanmax(np.abs(gains), initial=1e-3)))  # of the colours
     fig, ax = plt.subplots(figsize=(2 + 0.9 * len(columns), 1 + 0.38 * len(names)))
     sns.heatmap(
         gains,
@@ -198,8 +199,8 @@ def plot_gains(table: Table, against: str = "zero_shot"):  # a matplotlib figure
         fmt="",
         cmap="RdBu",
         center=0,
-        vmin=-1,
-        vmax=1,
+        vmin=-bound,
+        vmax=bound,
         xticklabels=[c.replace(" ", "\n") for c in columns],
         yticklabels=names,
         annot_kws=dict(fontsize=7),
