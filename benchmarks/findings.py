@@ -182,7 +182,9 @@ def fingerprints(args) -> dict:
     for r in found:
         groups.setdefault(f"{name_of(r['settings'])}, trained by {r['settings']['judge']}", []).append(r)
     settings = dict(rare=RARE, name=NAME, run=RUN, seed=0, num_negatives=8)
-    return dict(settings=settings, logs={name: of_a_log(runs, args.data) for name, runs in groups.items()})
+    path = RESULTS / "findings_fingerprints.json"
+    before = json.loads(path.read_text())["logs"] if path.exists() else {}  # runs of other folders keep their rows
+    return dict(settings=settings, logs=before | {name: of_a_log(runs, args.data) for name, runs in groups.items()})
 
 
 Runs = Mapping[tuple[str, int], dict]  # (setting, seed) → run

@@ -344,7 +344,7 @@ LM_JUDGES = dict(
 JUDGE_HELP = (
     "bm25, embed[:MODEL], or one of likelihood, yesno, letters, calibrated (letters less a liking for places) and "
     "permutation with :MODEL, where MODEL is embedded, "
-    "a folder, a hub id, vllm:MODEL or http://host:port/v1#model"
+    "smollm2, a folder, a GGUF file, a hub id, vllm:MODEL or http://host:port/v1#model"
 )
 
 # %% ../nbs/05_judges.ipynb #bbc59a3e

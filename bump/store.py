@@ -374,6 +374,8 @@ class Forgotten:
     traces: int  # pieces in the store, and profiles in the copies, that were found nevertheless
 
     def __str__(self) -> str:
+        if not self.pieces:
+            return f"{self.profiles:,} profiles deleted; the store holds no text of theirs to look for"
         return (
             f"{self.profiles:,} profiles deleted; {self.pieces:,} pieces of them looked for in {self.searched:,} "
             f"bytes, {self.traces:,} found"

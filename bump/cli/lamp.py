@@ -406,7 +406,7 @@ def table_command(argv: list[str]) -> None:
     n = next((i for i, a in enumerate(argv) if a.startswith("-")), len(argv))
     from bump.lamp.table import lamp_table, plot_gains, read_scores, show_table
 
-    for folder in argv[:n]:  # a wrong path is answered at once: reading flags takes seconds
+    for folder in argv[:n]:  # a wrong path is answered at once
         read_scores(folder)
     (flags,) = parse(argv[n:], TableFlags)
     if not argv[:n]:

@@ -121,7 +121,7 @@ def caption(table: Table, against: str = "zero_shot") -> str:
     ns = {c.rsplit(" ", 1)[0]: next(iter(row.values()))["score"].n for c, row in table.items()}
     compared = any("difference" in cell for row in table.values() for cell in row.values())
     return (
-        f"Mean [95% interval]{f', † differs from {against} (paired bootstrap)' if compared else ''}; questions: "
+        f"Score [95% interval]{f', † differs from {against} (paired bootstrap)' if compared else ''}; questions: "
         f"{', '.join(f'{t} {n:,}' for t, n in ns.items())}. Rows in brackets: public leaderboard, user-based test "
         "split, by others."
     )

@@ -86,8 +86,10 @@ class RunLog(TrainerCallback):
 # %% ../../nbs/08b_training_runs.ipynb #261f7f67
 def sampled(scored: Sequence[tuple[Sample, Parts, float]], step: int, n: int = 3) -> Iterator[dict]:
     "Lines for samples.jsonl: one rollout each of the first `n` users of a step."
-    firsts = list({x.user_id: (x, p, r) for x, p, r in reversed(scored)}.values())
-    for x, p, r in firsts[:n]:
+    firsts: dict[str, tuple[Sample, Parts, float]] = {}
+    for x, p, r in scored:
+        firsts.setdefault(x.user_id, (x, p, r))
+    for x, p, r in list(firsts.values())[:n]:
         about = dict(step=step, user_id=x.user_id, profile=x.profile, tokens=x.n_tokens, reward=r if r == r else None)
         yield about | asdict(p)
 
