@@ -204,12 +204,14 @@ def plot_gains(table: Table, against: str = "zero_shot"):  # a matplotlib figure
         xticklabels=[c.replace(" ", "\n") for c in columns],
         yticklabels=names,
         annot_kws=dict(fontsize=7),
-        cbar_kws=dict(label=f"share of {against}'s score (blue: better)"),
         linewidths=0.5,
         ax=ax,
     )
     ax.tick_params(axis="x", rotation=0, labelsize=7)
     ax.tick_params(axis="y", rotation=0, labelsize=8)
+    bar = ax.collections[0].colorbar
+    bar.set_label(f"share of {against}'s\nscore (blue: better)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
     return fig
 
 # %% ../../nbs/12e_lamp_table.ipynb #755ee004
