@@ -44,7 +44,7 @@ def learning(runs: list[dict], path: Path) -> None:
     fig, axes = plt.subplots(1, len(LOGS), figsize=(11, 2.6), sharey=True)
     for ax, (log, title) in zip(axes, LOGS.items(), strict=True):
         mine = [r for r in runs if r["settings"]["log"] == log and not r["settings"].get("scrub")]
-        own = [r for r in mine if r["settings"]["judge"] == "embed:minilm"]
+        own = [r for r in mine if r["run"].startswith(f"{log}-") and r["settings"]["judge"] == "embed:minilm"]
         for run, colour in zip(own, (BLUE, ORANGE), strict=False):
             y = [reward - chance(run) for reward in run["learned"]["curves"]["reward"]]
             ax.plot(range(1, len(y) + 1), y, color=colour, linewidth=0.7, alpha=0.6)
