@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 # %% auto #0
-__all__ = ['discounts', 'shared_discounts', 'ndcg', 'hit_at_1', 'tied_positive', 'chance_ndcg', 'chance_hit', 'chance_reward',
-           'info_nce', 'flat_info_nce']
+__all__ = ['discounts', 'shared_discounts', 'ndcg', 'hit_at_1', 'tied_positive', 'places', 'chance_ndcg', 'chance_hit',
+           'chance_reward', 'info_nce', 'flat_info_nce']
 
 # %% ../nbs/04_ndcg.ipynb #e2902afa
 def discounts(n: int) -> np.ndarray:  # shape (n,)
@@ -62,6 +62,17 @@ def tied_positive(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:  # s
     scores, positives = np.asarray(scores, float), np.asarray(positives, bool)
     same = scores[..., :, None] == scores[..., None, :]
     return (same & positives[..., :, None] & ~positives[..., None, :]).any((-1, -2))
+
+# %% ../nbs/04_ndcg.ipynb #5c8d4562
+def places(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:  # shape (…, n)
+    "How often a positive stands at each place, over all orders of tied candidates; a row sums to 1."
+    scores, positives = np.asarray(scores, float), np.asarray(positives, bool)
+    order = np.argsort(-scores, -1, kind="stable")
+    start, stop = _blocks(np.take_along_axis(scores, order, -1))
+    found = np.cumsum(np.take_along_axis(positives, order, -1), -1)
+    found = np.concatenate([np.zeros_like(found[..., :1]), found], -1)
+    share = (np.take_along_axis(found, stop, -1) - np.take_along_axis(found, start, -1)) / (stop - start)
+    return np.where(np.isnan(scores).any(-1, keepdims=True), np.nan, share / positives.sum(-1, keepdims=True))
 
 # %% ../nbs/04_ndcg.ipynb #1986b1db
 def chance_ndcg(n_positives: int, n_negatives: int) -> float:

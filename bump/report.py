@@ -20,8 +20,9 @@ from .statistics import Mean, bootstrap_mean
 from .store import changed_words
 
 # %% auto #0
-__all__ = ['SCORE', 'SIGNS', 'LEAST', 'CHARTS', 'WIDTH', 'HEIGHT', 'Run', 'read_run', 'Sign', 'Verdict', 'quarters', 'difference',
-           'verdict', 'running_mean', 'chart', 'told_samples', 'everything', 'render', 'write_report']
+__all__ = ['SCORE', 'SIGNS', 'LEAST', 'CHARTS', 'WIDTH', 'HEIGHT', 'PLACES', 'COLUMNS', 'Run', 'read_run', 'Sign', 'Verdict',
+           'quarters', 'difference', 'verdict', 'running_mean', 'chart', 'place_map', 'told_samples', 'everything',
+           'render', 'write_report']
 
 # %% ../nbs/13_report.ipynb #e4986c43
 def _lines(path: Path) -> list[dict]:
@@ -44,6 +45,7 @@ class Run:
     facts: dict
     config: dict
     scores: list[dict] = field(default_factory=list)  # what `bump score --json` printed
+    places: list[dict] = field(default_factory=list)  # a row a step, where the run kept them
 
     @property
     def chance(self) -> float:
@@ -80,9 +82,9 @@ def read_run(folder: str | Path, scores: Sequence[str | Path] = ()) -> Run:
     if not (folder / "run.json").exists():
         raise BumpError(f"{folder}: there is no run in this folder; `bump train` makes one.")
     told = [_score(Path(s)) for s in scores]
-    metrics, samples = (_lines(folder / f"{name}.jsonl") for name in ("metrics", "samples"))
+    metrics, samples, places = (_lines(folder / f"{name}.jsonl") for name in ("metrics", "samples", "places"))
     facts, config = (read_facts(folder / f"{name}.json") for name in ("run", "bump_config"))
-    return Run(folder.resolve().name, metrics, samples, facts, config, told)
+    return Run(folder.resolve().name, metrics, samples, facts, config, told, places)
 
 # %% ../nbs/13_report.ipynb #1f9c2074
 @dataclass(frozen=True)
@@ -227,6 +229,26 @@ def chart(title: str, metric: str, line: Callable[[Run], float | None] | None, r
     marks = [dict(n=n, level=level, y=height(level)) for level, n in sorted(levels.items(), key=lambda x: x[1])]
     return dict(title=title, lines=drawn, low=low, high=high, steps=longest, levels=marks)
 
+# %% ../nbs/13_report.ipynb #423426c1
+PLACES = (("forward", "Place of the record, given its profile"), ("backward", "Place of the profile, given its record"))
+COLUMNS = 50  # of a map of places, at most
+
+
+def place_map(run: Run, direction: str, title: str) -> dict | None:
+    "A map of places as the template draws it; None where the run did not keep them."
+    known = [r[direction] for r in run.places if direction in r]
+    if len(known) < 2:
+        return None
+    columns = np.stack([part.mean(0) for part in np.array_split(np.array(known), min(COLUMNS, len(known)))])
+    wide, high = WIDTH / len(columns), HEIGHT / columns.shape[1]
+    cells = [
+        dict(x=wide * i, y=high * place, share=share / columns.max())
+        for i, column in enumerate(columns)
+        for place, share in enumerate(column)
+    ]
+    ends = dict(steps=run.places[-1]["step"], last=columns.shape[1], most=columns.max())
+    return dict(title=title, run=run.name, cells=cells, wide=wide, high=high) | ends
+
 # %% ../nbs/13_report.ipynb #eeb2edf3
 def told_samples(run: Run, most: int = 40) -> list[dict]:
     "Samples for the report, evenly over the steps; of a user who came before also what changed."
@@ -253,6 +275,7 @@ def render(runs: Sequence[Run]) -> str:
         raise BumpError(f"A report is of one run or of two side by side, not of {len(runs)}.")
     charts = [c for title, metric, line in CHARTS if (c := chart(title, metric, line, runs))]
     told = dict(judged=[(r, verdict(r)) for r in runs], samples=[(r, told_samples(r)) for r in runs], charts=charts)
+    told["maps"] = [m for r in runs for direction, title in PLACES if (m := place_map(r, direction, title))]
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     return filled("report.html", runs=runs, everything=everything, now=now, **told)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import BumpError, check_at_least, check_choice, check_whole
 from .flags import flag
-from .ndcg import chance_hit, chance_ndcg, flat_info_nce, hit_at_1, info_nce, ndcg, tied_positive
+from .ndcg import chance_hit, chance_ndcg, flat_info_nce, hit_at_1, info_nce, ndcg, places, tied_positive
 from .neighbours import Likeness, nearest
 from bump.pools import (
     Pool,
@@ -120,6 +120,8 @@ class Parts:
     backward_nce: float
     ignored_forward: int = 0  # competitors that didn't count, of K
     ignored_backward: int = 0
+    forward_places: tuple[float, ...] = ()  # how often a record of the user stands at each place
+    backward_places: tuple[float, ...] = ()  # and the profile
 
 # %% ../nbs/07_reward.ipynb #47abb092
 def rollout_rankings(
@@ -137,17 +139,18 @@ def measure(
     rankings: Sequence[Ranking],
     scores: Sequence[np.ndarray],
     temperature: float = 1.0,  # of InfoNCE
-) -> np.ndarray:  # shape (n, 4): NDCG, hit@1, 1 where a positive is tied with a negative, and InfoNCE
+) -> np.ndarray:  # shape (n, 4 + longest): NDCG, hit@1, 1 where a positive is tied with a negative, InfoNCE, places
     "The metrics of each ranking, without the candidates that don't count."
     rows: dict[tuple[int, int], list] = {}
     for n, (r, s) in enumerate(zip(rankings, scores)):
         counted, positives = _counted(r, s)
         rows.setdefault((len(counted), len(r.positives)), []).append((n, counted, positives))
-    out = np.empty((len(rankings), 4))
+    out = np.zeros((len(rankings), 4 + max((len(r.candidates) for r in rankings), default=0)))
     for same in rows.values():  # of one shape, so that numpy is called once for thousands of them
         for start in range(0, len(same), 4096):
-            places, s, m = (np.array(x) for x in zip(*same[start : start + 4096]))
-            out[places] = np.stack([ndcg(s, m), hit_at_1(s, m), tied_positive(s, m), info_nce(s, m, temperature)], 1)
+            at, s, m = (np.array(x) for x in zip(*same[start : start + 4096]))
+            out[at, :4] = np.stack([ndcg(s, m), hit_at_1(s, m), tied_positive(s, m), info_nce(s, m, temperature)], 1)
+            out[at, 4 : 4 + s.shape[1]] = places(s, m)
     return out
 
 # %% ../nbs/07_reward.ipynb #13d0e5fc
@@ -180,9 +183,11 @@ def _to_parts(rankings: Sequence[Ranking], values: Sequence[Sequence[float]]) ->
     parts = {d: [v for r, v in zip(rankings, values) if r.direction == d] for d in ("forward", "backward")}
     forward, backward = ([sum(x) / len(x) for x in zip(*v)] for v in parts.values())
     tied = sum(v[2] for v in values) / len(values)
-    first = {r.direction: len(r.ignored) for r in rankings}  # the same in all rankings of a direction
+    ignored = {r.direction: len(r.ignored) for r in rankings}  # the same in all rankings of a direction
+    size = {r.direction: 4 + len(r.candidates) for r in rankings}
     both = (forward[0], backward[0], forward[1], backward[1], tied, forward[3], backward[3])
-    return Parts(*both, first["forward"], first["backward"])
+    where = (tuple(forward[4 : size["forward"]]), tuple(backward[4 : size["backward"]]))
+    return Parts(*both, ignored["forward"], ignored["backward"], *where)
 
 # %% ../nbs/07_reward.ipynb #8a93960e
 Rollout = tuple[str, int]  # user, which of the G profiles

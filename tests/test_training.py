@@ -93,7 +93,7 @@ def test_killed_runs_end_like_one_that_was_never_stopped(small_log, tmp_path):
     start(small_log, killed, *CYCLES, "--resume_from_checkpoint", "true").finish()
     never_stopped.finish()
     assert steps(whole) == 12
-    for name in ("metrics.jsonl", "samples.jsonl", "model.safetensors"):
+    for name in ("metrics.jsonl", "places.jsonl", "samples.jsonl", "model.safetensors"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     changed = [f if f != "likelihood" else "bm25" for f in CYCLES]
     assert "was begun with judge='likelihood', now it is 'bm25'" in one_sentence(

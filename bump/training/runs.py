@@ -30,12 +30,12 @@ from ..reward import BumpReward, Parts, RewardSettings, Sample
 from .config import BumpConfig, Setup, data_fingerprint
 
 # %% auto #0
-__all__ = ['MARK', 'SAME', 'RunLog', 'sampled', 'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run',
+__all__ = ['MARK', 'SAME', 'RunLog', 'sampled', 'placed', 'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run',
            'forget_after', 'versions', 'open_run_folder', 'last_reward']
 
 # %% ../../nbs/08b_training_runs.ipynb #d7c9ce29
 class RunLog(TrainerCallback):
-    "Writes metrics.jsonl, samples.jsonl and timings.jsonl, and shows a bar with the reward beside its chance level."
+    "Writes metrics, places, samples and timings (.jsonl), and shows a bar with the reward beside its chance level."
 
     def __init__(self, reward: BumpReward, chance: float | None, seconds: dict[str, float]):
         self.reward, self.chance, self.bar = reward, chance, None
@@ -47,12 +47,12 @@ class RunLog(TrainerCallback):
 
         if not state.is_world_process_zero:
             return
-        for name in ("metrics.jsonl", "samples.jsonl", "timings.jsonl"):
-            keep_until(Path(args.output_dir, name), state.global_step)
+        for name in ("metrics", "places", "samples", "timings"):
+            keep_until(Path(args.output_dir, f"{name}.jsonl"), state.global_step)
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", disable=None)
 
     def on_log(self, args, state, control, logs=None, **_):
-        "Write a line of metrics and one of timings."
+        "Write a line of metrics, one of places and one of timings."
         if self.bar is None or "loss" not in (logs or {}):
             return  # the summary at the end
         seconds = logs.get("step_time", float("nan"))
@@ -60,6 +60,8 @@ class RunLog(TrainerCallback):
             Path(args.output_dir, "metrics.jsonl"),
             dict(step=state.global_step, **{k: v for k, v in logs.items() if k != "step_time"}),
         )
+        if where := placed(self.reward.last):
+            append_line(Path(args.output_dir, "places.jsonl"), dict(step=state.global_step) | where)
         append_line(
             Path(args.output_dir, "timings.jsonl"),
             dict(step=state.global_step, seconds=seconds, **self.seconds, **self.reward.seconds),
@@ -91,7 +93,14 @@ def sampled(scored: Sequence[tuple[Sample, Parts, float]], step: int, n: int = 3
         firsts.setdefault(x.user_id, (x, p, r))
     for x, p, r in list(firsts.values())[:n]:
         about = dict(step=step, user_id=x.user_id, profile=x.profile, tokens=x.n_tokens, reward=r if r == r else None)
-        yield about | asdict(p)
+        yield about | {name: value for name, value in asdict(p).items() if not name.endswith("_places")}
+
+# %% ../../nbs/08b_training_runs.ipynb #527ab34c
+def placed(scored: Sequence[tuple[Sample, Parts, float]]) -> dict[str, list[float]]:
+    "How often the record and the profile stood at each place; empty for a reward that ranks nothing."
+    parts = [p for _, p, r in scored if r == r]
+    found = {d: [getattr(p, f"{d}_places", ()) for p in parts] for d in ("forward", "backward")}
+    return {d: [round(sum(x) / len(x), 4) for x in zip(*rows)] for d, rows in found.items() if any(rows)}
 
 # %% ../../nbs/08b_training_runs.ipynb #7df72543
 MARK = "complete"  # the file that says so
