@@ -432,7 +432,8 @@ def smollm2(a) -> None:
     folder, run = Path(a.output_dir), json.loads((Path(a.run) / "result.json").read_text())
     texts = {m: run["profiles"][arm] for m, arm in (("zero_shot", "zero-shot"), ("bump", "trained"))}
     texts["shuffled"] = texts["bump"]
-    questions = Questions(some_questions(folder / "data", set(texts["bump"])), find_task("7"))
+    asked = sorted(texts["bump"], key=int)[: a.limit]
+    questions = Questions(some_questions(folder / "data", set(asked)), find_task("7"))
     backbone, runs, seconds = make_engine("smollm2"), [], {}
     for m in ("copy", "none", "recent:4", "bm25:4", *texts, "zero_shot+bm25:4", "bump+bm25:4"):
         runs.append(folder / "runs" / m)
@@ -608,6 +609,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", type=int)
     parser.add_argument("--api")
     parser.add_argument("--run")
+    parser.add_argument("--limit", type=int, help="users, for smollm2")
     a = parser.parse_args()
     if a.what != "scale" and not a.output_dir:
         parser.error("where to? give --output_dir")
