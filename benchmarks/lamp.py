@@ -400,6 +400,7 @@ WORDS = {  # in which SmolLM2 may be asked for LaMP-7
         user="{profile}{records}Tweet: {input}\n{asks}",
     ),
 }
+CHOSEN = "plain"  # on validation users, see `words`
 
 
 def words(a) -> None:
@@ -434,11 +435,11 @@ def smollm2(a) -> None:
     texts["shuffled"] = texts["bump"]
     asked = sorted(texts["bump"], key=int)[: a.limit]
     questions = Questions(some_questions(folder / "data", set(asked)), find_task("7"))
-    backbone, runs, seconds = make_engine("smollm2"), [], {}
+    backbone, runs, seconds, read = make_engine("smollm2"), [], {}, replace(READ, words=WORDS[CHOSEN])
     for m in ("copy", "none", "recent:4", "bm25:4", *texts, "zero_shot+bm25:4", "bump+bm25:4"):
         runs.append(folder / "runs" / m)
         began = time.monotonic()
-        run_lamp(questions, m, None if m == "copy" else backbone, runs[-1], texts.get(m.split("+")[0]), READ)
+        run_lamp(questions, m, None if m == "copy" else backbone, runs[-1], texts.get(m.split("+")[0]), read)
         seconds[m] = round(time.monotonic() - began)
         print(m, seconds[m], "s", flush=True)
     table, against = lamp_table(runs), lamp_table(runs, against="shuffled")
@@ -448,7 +449,7 @@ def smollm2(a) -> None:
         dict(question=q.parts[0], right=q.gold, profile=texts["bump"][q.id], **{m: x[q.id] for m, x in answers.items()})
         for q in list(questions)[:3]
     ]
-    facts = dict(n=len(questions), backbone="smollm2", read=dict(READ.facts()), seconds=seconds)
+    facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
     facts |= dict(writer={k: run[k] for k in ("settings", "steps", "n_trained")})
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
 
