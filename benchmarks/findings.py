@@ -1,10 +1,10 @@
 """Experiments behind the pages of nbs/findings: python benchmarks/findings.py NAME.
 
 python benchmarks/findings.py fingerprints --runs RUNS --data FOLDER
-python benchmarks/findings.py judges ablations records --runs RUNS
+python benchmarks/findings.py judges ablations records several_records masks --runs RUNS
 
 `fingerprints` reads the finished runs of benchmarks/real_logs.py in RUNS, takes kinds of words out of their profiles
-and scores what is left. `judges`, `ablations` and `records` train what RUNS lacks (see benchmarks/world_runs.py: hours
+and scores what is left. The others train what RUNS lacks (see benchmarks/world_runs.py: hours
 on two cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from real_logs import name_of, read_logs
+from world_runs import FAIR, SETTINGS, WARM, make_runs
 from world_runs import JUDGES as SCORERS
-from world_runs import SETTINGS, WARM, make_runs
 
 from bump.files import write_json
 from bump.interactions import User
@@ -192,7 +192,9 @@ SEEDS = range(5)
 LEARNERS = ("likelihood", "bm25", "embed:minilm", "yesno", "letters")
 LEARNERS += tuple(f"{judge}, InfoNCE" for judge in LEARNERS[:3])
 MORE = "four hidden records"
-VARIANTS = tuple(name for name in SETTINGS if name not in (*LEARNERS, MORE))
+COSTS = ("judge_tokens", "judge_seconds")
+SEVERAL = tuple(name for name in SETTINGS if name.startswith("P = "))
+VARIANTS = tuple(name for name in SETTINGS if name not in (*LEARNERS, MORE, *SEVERAL, FAIR))
 
 
 def paired(runs: Runs, name: str, less: str, of: Callable[[dict], Mapping[str, float]]) -> dict:
@@ -220,7 +222,7 @@ def named(run: dict) -> Mapping[str, float]:
 
 def learner(runs: Runs, name: str) -> dict:
     "What one training signal taught: by the truth, by every judge, and for what it cost."
-    cost = {k: float(np.mean([runs[name, s]["cost"][k] for s in SEEDS])) for k in ("judge_tokens", "judge_seconds")}
+    cost = {k: float(np.mean([runs[name, s]["cost"][k] for s in SEEDS])) for k in COSTS}
     gains = {judge: paired(runs, name, WARM, by(judge)) for judge in SCORERS}
     return dict(
         named=level(runs, name, named),
@@ -230,6 +232,20 @@ def learner(runs: Runs, name: str) -> dict:
         cost={k: round(v, 1) for k, v in cost.items()},
         spread=round(float(np.mean([runs[name, s]["cost"]["spread"] for s in SEEDS])), 3),
     )
+
+
+def over(runs: Runs, name: str, other: str) -> dict:
+    "What a setting taught more than another one, paired by seed and user: by the truth, and by every judge."
+    told = dict(named=paired(runs, name, other, named))
+    return told | {judge: paired(runs, name, other, by(judge)) for judge in SCORERS}
+
+
+def alone(runs: Runs, name: str) -> dict:
+    "What a setting reached, without the warm start that it is a gain over."
+    cost = {k: round(float(np.mean([runs[name, s]["cost"][k] for s in SEEDS])), 1) for k in COSTS}
+    spread = round(float(np.mean([runs[name, s]["cost"]["spread"] for s in SEEDS])), 3)
+    return dict(named=level(runs, name, named), tokens=level(runs, name, lambda run: run["tokens"]), cost=cost,
+                spread=spread, scores={j: level(runs, name, by(j)) for j in SCORERS})  # fmt: skip
 
 
 def truth(runs: Runs) -> dict[str, str]:
@@ -267,11 +283,8 @@ def ablations(args) -> dict:
     runs = make_runs(args.runs, SEEDS, [WARM, "likelihood", *VARIANTS])
     rows = {name: learner(runs, name) for name in ("likelihood", *VARIANTS)}
     for name in VARIANTS:
-        rows[name]["less_full"] = dict(
-            named=paired(runs, name, "likelihood", named),
-            tokens=paired(runs, name, "likelihood", lambda run: run["tokens"]),
-            **{judge: paired(runs, name, "likelihood", by(judge)) for judge in SCORERS},
-        )
+        tokens = paired(runs, name, "likelihood", lambda run: run["tokens"])
+        rows[name]["less_full"] = over(runs, name, "likelihood") | dict(tokens=tokens)
     return dict(settings=dict(seeds=len(SEEDS)), warm=warm(runs), variants=rows)
 
 
@@ -279,23 +292,37 @@ def records(args) -> dict:
     "Trainings with one and with four hidden records."
     runs = make_runs(args.runs, SEEDS, [WARM, "likelihood", MORE])
     rows = {name: learner(runs, name) for name in ("likelihood", MORE)}
-    rows[MORE]["less_one"] = dict(
-        named=paired(runs, MORE, "likelihood", named),
-        **{judge: paired(runs, MORE, "likelihood", by(judge)) for judge in SCORERS},
-    )
+    rows[MORE]["less_one"] = over(runs, MORE, "likelihood")
     return dict(settings=dict(seeds=len(SEEDS)), warm=warm(runs), trained=rows)
+
+
+def several_records(args) -> dict:
+    "Trainings with one to eight hidden records, of writers that all read the same visible ones."
+    runs, one = make_runs(args.runs, SEEDS, SEVERAL), SEVERAL[0]
+    rows = {name: alone(runs, name) for name in SEVERAL}
+    return dict(settings=dict(seeds=len(SEEDS)), trained=rows, less_one={n: over(runs, n, one) for n in SEVERAL[1:]})
+
+
+def masks(args) -> dict:
+    "Trainings in which everybody competes, and in which those who are right as well may not."
+    runs = make_runs(args.runs, SEEDS, ["likelihood", FAIR])
+    rows = {name: alone(runs, name) for name in ("likelihood", FAIR)}
+    return dict(settings=dict(seeds=len(SEEDS)), trained=rows, less_everybody=over(runs, FAIR, "likelihood"))
+
+
+PARTS = {f.__name__: f for f in (fingerprints, judges, ablations, records, several_records, masks)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=["fingerprints", "judges", "ablations", "records"])
+    parser.add_argument("names", nargs="+", choices=PARTS)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="the real logs, for fingerprints")
     args = parser.parse_args()
     if "fingerprints" in args.names and not args.data:
         parser.error("fingerprints needs --data, the folder of the logs")
     for name in args.names:
-        result = globals()[name](args)
+        result = PARTS[name](args)
         write_json(RESULTS / f"findings_{name}.json", result)
         print(json.dumps(result, indent=1, ensure_ascii=False))
 

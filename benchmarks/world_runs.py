@@ -11,8 +11,11 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -24,7 +27,7 @@ from bump.intrinsic import score_arms
 from bump.judges import make_judge
 from bump.profiles import write_profiles
 from bump.training.fit import train
-from bump.world import WorldConfig, describe, make_world, named_traits, world_users
+from bump.world import WorldConfig, WorldUser, describe, make_world, named_things, named_traits, world_users
 
 STEPS, SCORED, WARM = 20, 120, "warm start"
 JUDGES = ("likelihood", "yesno", "letters", "embed:minilm", "bm25")
@@ -43,29 +46,52 @@ SETTINGS: dict[str, dict] = {
     "similar users' profiles": dict(negatives="hard", encoder="bm25"),
     "similar users' profiles and records": dict(negatives="hard", hard_records=True, encoder="bm25"),
     "four hidden records": dict(hold_out=4),
+    **{f"P = {P}": dict(hold_out=P) for P in (1, 2, 4, 8)},
+    (FAIR := "without false negatives"): {},
 }
+KEPT_BACK = 8  # records of the settings "P = 1" to "P = 8", which all let the writer read the same other ones
 
 
-def world(seed: int, hold_out: int = 1) -> tuple[list[User], list[User], dict]:
-    "Users to train on, with so many records hidden, users to score, with one, and the traits of all."
-    people = make_world(WorldConfig(n_users=600, seed=seed))
+def world(seed: int, name: str) -> tuple[list[User], list[User], dict[str, WorldUser]]:
+    "Users to train on, with as many records hidden as the setting hides, users to score, with one, and everybody."
+    hidden, equal = SETTINGS.get(name, {}).get("hold_out", 1), name.startswith("P = ")
+    people = make_world(WorldConfig(n_users=600, seed=seed, **(dict(n_records=(16, 20)) if equal else {})))
     parts: dict[str, list[User]] = {"train": [], "validation": [], "test": []}
-    for u, one_hidden in zip(world_users(people, hold_out=hold_out), world_users(people), strict=True):
-        part = user_split(u.user_id)
-        parts[part].append(u if part == "train" else one_hidden)
-    return parts["train"], (parts["test"] + parts["validation"])[:SCORED], {p.user_id: p.traits for p in people}
+    for p in people:
+        part = user_split(p.user_id)
+        shown = hidden if part == "train" else 1
+        (u,) = world_users([p], hold_out=KEPT_BACK if equal else shown)
+        parts[part].append(replace(u, held_out=u.held_out[:shown]))
+    return parts["train"], (parts["test"] + parts["validation"])[:SCORED], {p.user_id: p for p in people}
 
 
-def trained(name: str, seed: int, users: Sequence[User], folder: Path) -> tuple[str, dict]:
+def right_as_well(people: Mapping[str, WorldUser]) -> Callable[..., dict[str, frozenset[str]]]:
+    "In place of `bump.pools.false_negatives`: whoever's hidden record names a thing that the other one likes."
+
+    def fits(reader: str, texts: Sequence[str]) -> bool:
+        return any(named_things(t, people[reader].traits) for t in texts)
+
+    def false(held_out: Mapping[str, Sequence[str]], *_) -> dict[str, frozenset[str]]:
+        return {
+            u: frozenset(o for o in held_out if o == u or fits(u, held_out[o]) or fits(o, held_out[u]))
+            for u in held_out
+        }
+
+    return false
+
+
+def trained(name: str, seed: int, users: Sequence[User], people: Mapping, folder: Path) -> tuple[str, dict]:
     "A writer by name, and what its training cost; the warm start costs nothing."
     if name == WARM:
         return "embedded", {}
     shutil.rmtree(folder / "run", ignore_errors=True)
-    train(users, "embedded", quick_config(folder / "run", STEPS, seed, **SETTINGS[name]))
+    with patch("bump.reward.false_negatives", right_as_well(people)) if name == FAIR else nullcontext():
+        train(users, "embedded", quick_config(folder / "run", STEPS, seed, **SETTINGS[name]))
     rows, seconds = ([json.loads(line) for line in (folder / "run" / f).read_text().splitlines()]
                      for f in ("metrics.jsonl", "timings.jsonl"))  # fmt: skip
     tokens = sum(r.get("bump/judge_prefill_tokens", 0) + r.get("bump/judge_decode_tokens", 0) for r in rows)
     cost = dict(judge_tokens=tokens, judge_seconds=round(sum(r["judge"] for r in seconds), 1))
+    cost["copied"] = [round(r["bump/copied"], 3) for r in rows]
     return str(folder / "run"), cost | dict(curve=[round(r["reward"], 4) for r in rows], spread=rows[0]["reward_std"])
 
 
@@ -76,9 +102,10 @@ def scores(users: Sequence[User], texts: Mapping[str, str], judges: Mapping) -> 
 
 
 def one_run(name: str, seed: int, folder: Path, judges: Mapping) -> dict:
-    mine, others, traits = world(seed, SETTINGS.get(name, {}).get("hold_out", 1))
+    mine, others, people = world(seed, name)
+    traits = {u: p.traits for u, p in people.items()}
     started = time.perf_counter()
-    writer, cost = trained(name, seed, mine, folder)
+    writer, cost = trained(name, seed, mine, people, folder)
     cost["seconds"] = round(time.perf_counter() - started, 1)
     how = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=64, temperature=1.0, seed=seed)
     written = {p.user_id: p for p in write_profiles(others, make_engine(writer), **how)}
