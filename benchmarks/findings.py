@@ -198,14 +198,14 @@ VARIANTS = tuple(name for name in SETTINGS if name not in (*LEARNERS, MORE, *SEV
 
 
 def paired(runs: Runs, name: str, less: str, of: Callable[[dict], Mapping[str, float]]) -> dict:
-    "A setting less another one, paired by seed and user: mean and interval over all pairs, and the seeds' extremes."
+    "A setting less another one, paired by seed and user: mean and interval over all pairs, and the mean of each seed."
     by_seed = []
     for seed in SEEDS:
         a, b = of(runs[name, seed]), of(runs[less, seed])
         by_seed.append(np.array([a[u] - b[u] for u in a]))
     means = [float(x.mean()) for x in by_seed]
-    seeds = [round(min(means), 3), round(max(means), 3)]
-    return dict(mean=str(bootstrap_mean(np.concatenate(by_seed))), seeds=seeds, value=round(float(np.mean(means)), 4))
+    told = dict(mean=str(bootstrap_mean(np.concatenate(by_seed))), value=round(float(np.mean(means)), 4))
+    return told | dict(seeds=[round(min(means), 3), round(max(means), 3)], each=[round(m, 3) for m in means])
 
 
 def level(runs: Runs, name: str, of: Callable[[dict], Mapping[str, float]]) -> str:

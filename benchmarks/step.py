@@ -24,7 +24,7 @@ from bump.world import WorldConfig, make_world
 HERE = Path(__file__).parent
 OTHERS = (  # for the estimate of memory: shape, users, steps, settings
     ((320, 48, 4), 2, 2, dict(use_peft=False)),
-    ((1024, 64, 8), 2, 1, dict(use_peft=True, gradient_checkpointing=True)),
+    ((1024, 64, 8), 2, 2, dict(use_peft=True, gradient_checkpointing=True)),
 )
 QWEN3_4B = 3.6e9  # parameters that multiply a token, without the table of embeddings
 
@@ -50,10 +50,19 @@ def counted(model) -> Counter:
 
 def one_way(model: str, shape: tuple[int, int, int], n_users: int, steps: int, **settings) -> dict:
     "Train for a few steps in this process."
+    from transformers import TrainerCallback
+
     from bump.judges import make_judge
     from bump.training.config import BumpConfig
     from bump.training.fit import fit, prepare
     from bump.training.preflight import memory_estimate
+
+    class CallAtBegin(TrainerCallback):
+        def __init__(self, call):
+            self.call = call
+
+        def on_train_begin(self, *_, **__):
+            self.call()
 
     prompt, profile, rollouts = shape
     with tempfile.TemporaryDirectory() as out:
@@ -71,12 +80,13 @@ def one_way(model: str, shape: tuple[int, int, int], n_users: int, steps: int, *
         )
         users = users_with_long_histories(n_users, prompt)
         setup = prepare(users, model, config, make_judge("bm25"))
-        tokens, estimate = counted(setup.lm.model), memory_estimate(setup)
-        fit(setup)
+        estimate, tokens = memory_estimate(setup), counted(setup.lm.model)
+        fit(setup, [CallAtBegin(tokens.clear)])  # without the check whether the model can share its prompts
         rows = [json.loads(line) for line in (Path(out) / "timings.jsonl").read_text().splitlines()]
-    rows = rows[1:] or rows
+    rows = rows[1:]
     generation, whole = (float(np.mean([r[k] for r in rows])) for k in ("generation", "seconds"))
     return dict(
+        steps=steps,
         tokens={k: n // steps for k, n in tokens.items()},
         seconds=dict(step=round(whole, 2), generation=round(generation, 2)),
         peak_gib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -130,13 +140,15 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", help="a causal model to measure beside the embedded one")
     parser.add_argument("--shapes", nargs="+", default=["320,48,4", "1024,128,8"], help="prompt,profile,rollouts")
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="of the model, the first of which is not timed")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         *job, settings = json.loads(args.child)
         print(json.dumps(one_way(*job, **settings)))
         return
+    if args.steps < 2:
+        parser.error("--steps is at least 2: the first step is not timed")
     shapes = [tuple(map(int, s.split(","))) for s in args.shapes]
     jobs = [("embedded", s, 4, 4) for s in shapes if s[0] + s[1] <= 2048]
     jobs += [(args.model, s, 2, args.steps) for s in shapes] if args.model and not args.quick else []

@@ -22,9 +22,10 @@ __all__ = ['write_text', 'write_json', 'json_line', 'append_line', 'write_synced
 
 # %% ../nbs/20a_files.ipynb #22c04232
 def write_text(path: Path, text: str) -> None:
-    "Write a file aside and rename it into place."
+    "Write a file aside, wait until it is on the disk, and rename it into place."
     aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
+    with open(aside, "w", encoding="utf-8") as f:
+        write_synced(f, text)
     aside.replace(path)
 
 

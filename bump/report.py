@@ -138,7 +138,7 @@ LEAST = 20  # steps below which nothing is said: a quarter of them is five
 class Verdict:
     "What is to be said of a run."
 
-    kind: str  # too early, learned, at chance, no gain
+    kind: str  # too early, learned, at chance, worse, no gain
     sentence: str
     signs: list[tuple[str, str]]  # trouble: its name and a sentence
 
@@ -166,10 +166,16 @@ def verdict(run: Run) -> Verdict:
         return Verdict("too early", f"{steps} steps are too few to say anything.", _signs(run))
     first, last = quarters(reward)
     gain, now = difference(first, last), bootstrap_mean(last)
-    kind = "learned" if gain.low > 0 else "at chance" if now.low <= run.chance else "no gain"
+    kind = _kind(gain, now, run.chance)
     changed = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
     where = f"from the first {len(first)} to the last {len(last)} of {steps} steps, to {now} (chance {run.chance:.3f})"
     return Verdict(kind, f"The mean reward changed by {changed} {where}.", _signs(run))
+
+
+def _kind(gain: Mean, now: Mean, chance: float) -> str:
+    if gain.low > 0:
+        return "learned"
+    return "at chance" if now.low <= chance else "worse" if gain.high < 0 else "no gain"
 
 
 def _signs(run: Run) -> list[tuple[str, str]]:

@@ -19,6 +19,6 @@ def named_rng(
     user_id: str,
     purpose: str,  # what is drawn, so that two draws for one user don't share their luck
 ) -> np.random.Generator:
-    "A generator for one draw, the same on every machine and process."
+    "A generator for one draw, the same on every machine with the same NumPy, and in every process."
     digest = hashlib.blake2b(f"{purpose}\0{user_id}".encode(errors="surrogatepass"), digest_size=8).digest()
     return np.random.Generator(np.random.PCG64([seed, step, int.from_bytes(digest, "big")]))

@@ -368,7 +368,7 @@ def _found(path: Path, pieces: Collection[bytes], at_once: int = 1 << 26) -> set
 class Forgotten:
     "What `forget` has done, and what it searched for afterwards."
 
-    profiles: int  # that were deleted, all versions
+    profiles: int  # that were deleted, all versions, those in copies among them
     pieces: int  # that were looked for in the store
     searched: int  # bytes of the store, and of the copies, which were read again
     traces: int  # pieces in the store, and profiles in the copies, that were found nevertheless

@@ -166,9 +166,12 @@ def last_checkpoint(config: BumpConfig) -> str | None:
 SAME = (  # settings that decide what is learned
     *RewardSettings.__dataclass_fields__,
     *("users_per_step", "num_generations", "num_iterations", "hold_out", "positives", "positive_window", "encoder"),
-    *("judge", "max_prompt_tokens", "max_completion_length", "temperature", "top_p", "loss_type", "beta"),
+    *("judge", "max_prompt_tokens", "max_completion_length", "mask_truncated_completions"),
+    *("temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
+    *("loss_type", "beta", "epsilon", "epsilon_high", "delta", "importance_sampling_level"),
     *("reward_parts", "reward_weights", "multi_objective_aggregation"),
-    *("scale_rewards", "epsilon", "learning_rate", "lr_scheduler_type", "optim", "use_peft", "lora_r", "lora_alpha"),
+    *("scale_rewards", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2"),
+    *("weight_decay", "max_grad_norm", "use_peft", "lora_r", "lora_alpha"),
 )
 
 # %% ../../nbs/08b_training_runs.ipynb #cbbc8c70
