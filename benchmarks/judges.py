@@ -283,11 +283,12 @@ def real(model: str, data: str, file: Path) -> dict:
     result = json.loads(file.read_text()) if file.exists() else dict(users_of_a_log=75, logs=list(LOGS), judges={})
     result |= dict(engine=engine.name, dtype="bfloat16", longest=LONGEST, chance_hit=round(chance_hit(1, 8), 3))
     rankings = real_rankings(engine.tokenizer, data)
-    for name in ("bm25", "embed:minilm", *LM_JUDGES):
+    for name in ("bm25", "embed:minilm", "likelihood", "yesno", "letters", "permutation"):
         if name in result["judges"]:
             continue
         judge = LM_JUDGES[name](engine) if name in LM_JUDGES else make_judge(name)
-        result["judges"][name] = {d: judged_really(judge, rs, engine.counts) for d, rs in rankings.items()}
+        every = 3 if name in ("yesno", "letters", "permutation") else 1  # those read several times as much
+        result["judges"][name] = {d: judged_really(judge, rs[::every], engine.counts) for d, rs in rankings.items()}
         print(name, json.dumps(result["judges"][name]), flush=True)
         write_json(file, result)
     return result
@@ -304,9 +305,10 @@ def judged_really(judge, rankings: list[Ranking], counts: Counter) -> dict:
     row = dict(n=len(rankings), hit1=str(bootstrap_mean(hits)), seconds=round(taken, 1), hit1_by_log=by_log)
     row |= dict(tokens={k: counts[k] for k in ("prefill", "decode") if counts[k]})
     if not judge.order_free:
-        some = rankings[:: len(rankings) // 100]
+        some = rankings[::3]
         prior = position_prior(judge, some, n_orders=2)
-        row |= dict(tau=str(bootstrap_mean(shuffle_agreement(judge, some))), prior=[round(float(x), 3) for x in prior])
+        row |= dict(shuffled=len(some), tau=str(bootstrap_mean(shuffle_agreement(judge, some))))
+        row |= dict(prior=[round(float(x), 3) for x in prior])
     return row
 
 

@@ -72,7 +72,7 @@ class Workers:
         return self.number or max(1, int(resources.get(of, 1) / each)), gpus
 
 # %% ../nbs/09d_bulk.ipynb #607a6d1b
-CALL = 16  # batches that a worker is handed at a time; with 8 it was a tenth slower
+CALL = 16  # batches that a worker is handed at a time; in one trial 8 were a tenth slower
 QUIET = dict(log_to_driver=False, logging_level=logging.ERROR)
 
 

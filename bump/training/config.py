@@ -40,7 +40,9 @@ class UserFlags:
         16, "Users whose profiles compete in one step (the paper's B, unknown; 16 is ours). At least num_negatives + 1."
     )
     hold_out: int = flag(
-        1, "P: newest records of each user that are hidden from the writer; several make the reward steadier."
+        1,
+        "P: newest records of each user that are hidden from the writer; several make the reward steadier, and taught "
+        "no more on synthetic worlds.",
     )
     positives: str = flag(
         "next",
