@@ -26,10 +26,19 @@ def test_an_export_cell_holds_one_idea():
     assert lengths[-1] <= 60
 
 
+def anchors(page) -> set[str]:
+    "The anchors of a page's headings, as pandoc makes them."
+    headings = re.findall(r"^#+ (.+)$", "\n".join(s for kind, s in cells(page) if kind == "markdown"), re.M)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", h.lower()).strip()) for h in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_links_between_pages_lead_somewhere(page):
-    links = [link for kind, s in cells(page) if kind == "markdown" for link in re.findall(r"\]\(([^)#:]+\.ipynb)", s)]
-    assert not [link for link in links if not (page.parent / link).exists()]
+    text = "\n".join(s for kind, s in cells(page) if kind == "markdown")
+    for path, anchor in re.findall(r"\]\(([^)#:]+\.ipynb)?(?:#([^)]+))?\)", text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), (path, anchor)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
