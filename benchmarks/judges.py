@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +295,19 @@ def real(model: str, data: str, file: Path) -> dict:
     return result
 
 
+def evenly(rankings: list[Ranking]) -> list[Ranking]:
+    "The same rankings, with the right one equally often at each place: a judge may like places."
+    out = []
+    for i, r in enumerate(rankings):
+        others = [c for n, c in enumerate(r.candidates) if n != r.positives[0]]
+        place = i % len(r.candidates)
+        candidates = (*others[:place], r.candidates[r.positives[0]], *others[place:])
+        out.append(replace(r, candidates=candidates, positives=(place,)))
+    return out
+
+
 def judged_really(judge, rankings: list[Ranking], counts: Counter) -> dict:
+    rankings = evenly(rankings)
     counts.clear()
     started = time.perf_counter()
     scores = judge_rankings(judge, rankings)
