@@ -32,7 +32,8 @@ async def read_request(reader) -> dict:
 
 
 def response(body: bytes, status="200 OK") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    size = f"Content-Length: {len(body)}\r\nConnection: close"  # unsaid, the next request may still be sent on it
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{size}\r\n\r\n".encode() + body
 
 
 async def behave(reader, writer):

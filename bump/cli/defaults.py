@@ -22,11 +22,12 @@ def choose_model(model: str | None, users: Sequence[User]) -> tuple[str, str]:
 
     if model not in (None, "embedded") or world_share(users) >= 0.5:
         return model or "embedded", ""
-    if model is None and installed(WHEELS["smollm2"].folder, "gguf"):
+    here = installed(WHEELS["smollm2"].folder, "gguf")
+    if model is None and here:
         return "smollm2", "no --model was given: smollm2, a small real language model, is taken"
     return "embedded", (
         "the embedded model is a demonstration on its own synthetic world; of other logs its profiles say next to "
-        f"nothing. For a small real one: {WHEELS['smollm2'].how}"
+        f"nothing. For a small real one: {'--model smollm2' if here else WHEELS['smollm2'].how}"
     )
 
 
