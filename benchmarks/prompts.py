@@ -11,15 +11,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from bump.engines.local import TransformersEngine
+from bump.engines.make import make_engine
 from bump.interactions import load_logs
 from bump.intrinsic import score
 from bump.judges import make_judge
-from bump.models import load_model
 from bump.profiles import write_profiles
 from bump.prompts import OPEN, PRESETS, WriterPrompt
 from bump.statistics import bootstrap_mean
-from bump.training.config import bf16_is_faster
 
 HERE = Path(__file__).parent
 LOGS = {"movielens": "tastes", "papers/logs.jsonl": "expertise", "lamp/LaMP_7": "conversation"}  # and what suits them
@@ -50,9 +48,7 @@ def main():
     parser.add_argument("--max_prompt_tokens", type=int, default=384)
     parser.add_argument("--max_new_tokens", type=int, default=40)
     args = parser.parse_args()
-    weights = "bfloat16" if bf16_is_faster() else "float32"
-    writer = TransformersEngine(load_model(args.model, dtype=weights))
-    judges, rows = [make_judge("embed:minilm"), make_judge("bm25")], []
+    writer, judges, rows = make_engine(args.model), [make_judge("embed:minilm"), make_judge("bm25")], []
     for log, preset in LOGS.items():
         users, first = load_logs(args.data / log).part("validation"), {}
         for name, prompt in variants(PRESETS[preset]).items():

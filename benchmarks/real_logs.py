@@ -35,7 +35,7 @@ from bump.prompts import encode, joined, load_prompt, profile_prompt
 from bump.reward import Parts
 from bump.seeds import named_rng
 from bump.statistics import bootstrap_mean
-from bump.training.config import BumpConfig, bf16_is_faster
+from bump.training.config import BumpConfig
 from bump.training.fit import train
 from bump.training.sampling import sample, warpers
 
@@ -48,7 +48,6 @@ LOGS = {
 }
 FREE = ("papers", "stackexchange")  # logs of which profiles may be shown
 ROWS = 2048 if torch.cuda.is_available() else 256  # profiles that are written at once
-WEIGHTS = "bfloat16" if torch.cuda.is_available() or bf16_is_faster() else "float32"  # of the writer
 JUDGES = ("embed:minilm", "bm25", "likelihood:smollm2")
 
 
@@ -143,7 +142,7 @@ def config_of(args, folder: Path) -> BumpConfig:
 
 def written(args, model: str, users: Sequence[User], n: int, temperature: float) -> dict[str, list[str]]:
     "`n` profiles of each user; at temperature 0 the most likely tokens."
-    lm, prompt = load_model(model, dtype=WEIGHTS), load_prompt(args.prompts)
+    lm, prompt = load_model(model), load_prompt(args.prompts)
     ends, pad, out = end_tokens(lm), lm.tokenizer.pad_token_id, {}
     asked = {u.user_id: profile_prompt([r.text for r in u.visible], lm.tokenizer, args.max_prompt_tokens, prompt)[0]
              for u in users}  # fmt: skip
@@ -204,7 +203,7 @@ def one_run(args) -> None:
     facts = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("data", "collect")}
     steps = [json.loads(line)["seconds"] for line in (run / "timings.jsonl").read_text().splitlines()]
     seconds = dict(training=sum(steps), writing=time.perf_counter() - started)  # also of a run that was interrupted
-    facts["weights"] = WEIGHTS
+    facts["weights"] = str(load_model(args.model).model.dtype).removeprefix("torch.")
     result = dict(settings=facts, device=device(), n_trained=len(mine), n_scored=len(users))
     result |= dict(steps=len(steps), seconds=seconds, profiles=arms, scores={})
     for name in args.judges:

@@ -18,17 +18,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from bump.engines.local import TransformersEngine
+from bump.engines.make import make_engine
 from bump.files import write_text
 from bump.interactions import User, load_logs
 from bump.intrinsic import score_arms
 from bump.judges import make_judge
-from bump.models import load_model
 from bump.ndcg import chance_ndcg
 from bump.profiles import Profile, write_profiles
 from bump.prompts import load_prompt
 from bump.statistics import bootstrap_mean
-from bump.training.config import BumpConfig, bf16_is_faster
+from bump.training.config import BumpConfig
 from bump.training.fit import train
 
 HERE = Path(__file__).parent
@@ -62,8 +61,7 @@ def trained(users: Sequence[User], name: str, folder: Path) -> Path:
 
 def drawn(users: Sequence[User], model: str) -> list[dict[str, Profile]]:
     "Sampled profiles of all users, as many times as `DRAWS`, with the prompt and the lengths of the recipe."
-    recipe, weights = yaml.safe_load(RECIPE.read_text()), "bfloat16" if bf16_is_faster() else "float32"
-    writer = TransformersEngine(load_model(model, dtype=weights))
+    recipe, writer = yaml.safe_load(RECIPE.read_text()), make_engine(model)
     lengths, prompt = (recipe["max_prompt_tokens"], recipe["max_completion_length"]), load_prompt(recipe["prompts"])
     draws = (write_profiles(users, writer, *lengths, temperature=1.0, seed=s, prompt=prompt) for s in range(DRAWS))
     return [{p.user_id: p for p in draw} for draw in draws]

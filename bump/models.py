@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from .files import write_json
 from .gguf import WHEELS, gguf_folder
 
 # %% auto #0
-__all__ = ['EMBEDDED', 'HUB_FILES', 'ADAPTER_CONFIG', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision',
-           'default_device', 'load_model', 'is_adapter', 'is_encoder_decoder', 'adapter_base', 'record_base',
-           'load_tokenizer', 'train_tokenizer', 'small_qwen3']
+__all__ = ['EMBEDDED', 'HUB_FILES', 'LARGE', 'ADAPTER_CONFIG', 'CHATML', 'model_folder', 'LoadedModel', 'weights_revision',
+           'default_device', 'bf16_is_faster', 'default_dtype', 'load_model', 'is_adapter', 'is_encoder_decoder',
+           'adapter_base', 'record_base', 'load_tokenizer', 'train_tokenizer', 'small_qwen3']
 
 # %% ../nbs/03_models.ipynb #e5471748
 EMBEDDED = Path(bump.__file__).parent / "weights"  # made by `bump embedded build`
@@ -115,17 +117,47 @@ def default_device() -> str:
         return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
+# %% ../nbs/03_models.ipynb #f1b37a80
+@cache
+def bf16_is_faster(size: int = 512, repeats: int = 5) -> bool:
+    "Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones, measured."
+
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        a = torch.ones(size, size, dtype=dtype)
+        taken = []
+        for _ in range(repeats + 1):
+            started = time.perf_counter()
+            a @ a
+            taken.append(time.perf_counter() - started)
+        return min(taken[1:])
+
+    return seconds(torch.bfloat16) < 0.7 * seconds(torch.float32)
+
+# %% ../nbs/03_models.ipynb #4982b4c6
+LARGE = 100_000_000  # bytes of weights
+
+
+def default_dtype(
+    folder: Path,  # with the weights
+    device: str,
+) -> str:
+    "bfloat16 on CUDA, and for large models on a processor that multiplies it faster; else float32."
+    large = sum(file.stat().st_size for file in folder.glob("*.safetensors")) >= LARGE
+    fast = device.startswith("cuda") or (device == "cpu" and large and bf16_is_faster())
+    return "bfloat16" if fast else "float32"
+
 # %% ../nbs/03_models.ipynb #15f6adcb
 def load_model(
     name: str = "embedded",
     revision: str | None = None,
     device: str | None = None,  # default: `default_device()`
-    dtype: str | None = None,  # default: bfloat16 on CUDA, float32 elsewhere
+    dtype: str | None = None,  # default: see `default_dtype`
 ) -> LoadedModel:
     "Load a model by name; an adapter is merged into its base. Raises `BumpError` where that is not possible."
     folder, device = model_folder(name, revision), device or default_device()
-    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-    model = _read_model(folder, dtype).to(device).eval()
+    model = _read_model(folder, device, dtype).to(device).eval()
     return LoadedModel(model, load_tokenizer(folder), name, weights_revision(folder))
 
 # %% ../nbs/03_models.ipynb #6ed50d3f
@@ -137,7 +169,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).exists()
 
 
-def _read_model(folder: Path, dtype: str):
+def _read_model(folder: Path, device: str, dtype: str | None):
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     if not any(folder.glob("*.safetensors")):
@@ -145,9 +177,10 @@ def _read_model(folder: Path, dtype: str):
             f"{folder}: there are no .safetensors weights here (other formats are not loaded, they can run code)."
         )
     if is_adapter(folder):
-        return _read_adapter(folder, dtype)
+        return _read_adapter(folder, device, dtype)
     kind = AutoModelForSeq2SeqLM if _model_config(folder).is_encoder_decoder else AutoModelForCausalLM
     with _loading(folder):
+        dtype = dtype or default_dtype(folder, device)
         return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **_SAFE)
 
 # %% ../nbs/03_models.ipynb #37a35b1f
@@ -213,11 +246,11 @@ def record_base(
     write_json(file, config)
 
 # %% ../nbs/03_models.ipynb #e4b15709
-def _read_adapter(folder: Path, dtype: str):
+def _read_adapter(folder: Path, device: str, dtype: str | None):
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(_read_model(adapter_base(folder), dtype), folder).merge_and_unload()
+        return PeftModel.from_pretrained(_read_model(adapter_base(folder), device, dtype), folder).merge_and_unload()
     except BumpError as e:
         raise BumpError(f"{folder}: its base model can't be loaded: {e}") from e
 

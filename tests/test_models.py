@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bump.errors import BumpError
-from bump.models import EMBEDDED, load_model, load_tokenizer
+from bump.models import EMBEDDED, bf16_is_faster, load_model, load_tokenizer
 from bump.prompts import PROMPT_VERSION, encode, next_record_messages, render, writer_messages
 
 ELSEWHERE = "/home/somebody/env/lib/python3.12/site-packages/bump/weights"
@@ -295,6 +295,8 @@ def test_a_reply_is_truncated_only_where_no_end_came(kind):
 
 
 def test_smollm2_writes_trains_and_moves(small_world, tmp_path):
+    import torch
+
     from bump.gguf import WHEELS
     from bump.interactions import load_logs
     from bump.judges import LexicalJudge
@@ -309,3 +311,4 @@ def test_smollm2_writes_trains_and_moves(small_world, tmp_path):
     assert base_of(moved) == "smollm2" and adapter_base(moved) == model_folder("smollm2")
     file = shutil.copy(WHEELS["smollm2"].path(), tmp_path / "x.gguf")
     assert model_folder(file) == model_folder("smollm2")  # the same file, wherever it lies
+    assert load_model(file, device="cpu").model.dtype == (torch.bfloat16 if bf16_is_faster() else torch.float32)

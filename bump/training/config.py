@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from ..errors import BumpError, check_choice, check_whole
 from ..flags import flag
 from ..interactions import User
 from ..judges import JudgeFlags
-from ..models import LoadedModel, default_device
+from ..models import LoadedModel, bf16_is_faster, default_device
 from ..neighbours import Likeness
 from ..prompts import OPEN, WriterPrompt, load_judge_prompt, load_prompt, profile_prompt
 from ..rankings import Judge
@@ -28,8 +27,7 @@ from ..reward import BumpReward, RewardSettings, reward_of_nothing
 
 # %% auto #0
 __all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch', 'fill_for_machine',
-           'check_saving', 'bf16_is_faster', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'cost_of',
-           'Setup']
+           'check_saving', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'cost_of', 'Setup']
 
 # %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
@@ -249,21 +247,6 @@ def check_saving(c: BumpConfig) -> None:
                 f"save_steps={c.save_steps:g} must be a multiple of {every}, the {name}, "
                 "so that a checkpoint is complete."
             )
-
-# %% ../../nbs/08_training_config.ipynb #cfa0b027
-def bf16_is_faster(size: int = 512, repeats: int = 5) -> bool:
-    "Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones, measured."
-
-    def seconds(dtype: torch.dtype) -> float:
-        a = torch.ones(size, size, dtype=dtype)
-        taken = []
-        for _ in range(repeats + 1):
-            started = time.perf_counter()
-            a @ a
-            taken.append(time.perf_counter() - started)
-        return min(taken[1:])
-
-    return seconds(torch.bfloat16) < 0.7 * seconds(torch.float32)
 
 # %% ../../nbs/08_training_config.ipynb #a34d9985
 def prompt_dataset(users: Sequence[User], tokenizer, max_prompt_tokens: int, prompt: WriterPrompt = OPEN):
