@@ -3,8 +3,8 @@
 python benchmarks/provoked.py --runs RUNS [--names NAME ...]
 
 Each is `bump train` with the embedded model on one synthetic world of 300 users, the quick start's settings with 20
-steps, and what is changed below. A run that is done is not done again. Writes results/provoked.json: curves, what the
-command printed when an alarm was raised, and what `bump report` says.
+steps, and what is changed below. A run that is done is not done again. Writes results/provoked.json: curves, and what
+the command printed when an alarm was raised.
 """
 
 import argparse
@@ -48,7 +48,6 @@ def train(name: str, folder: Path, log: Path) -> None:
 
 def told(name: str, folder: Path) -> dict:
     run = read_run(folder / "run")
-    said = verdict(run)
     alarms = [line for line in (folder / "said.txt").read_text().splitlines() if line.startswith("bump: step ")]
     curves = {c: [None if r.get(c) is None else round(r[c], 4) for r in run.metrics] for c in CURVES}
     first, last = ([s for s in run.samples if s["step"] == step] for step in (1, run.samples[-1]["step"]))
@@ -58,7 +57,6 @@ def told(name: str, folder: Path) -> dict:
         chance=run.chance,
         curves=curves,
         alarms=alarms,
-        verdict=dict(kind=said.kind, sentence=said.sentence, signs=said.signs),
         profiles=[first[0]["profile"], last[0]["profile"]],
     )
 
@@ -78,7 +76,7 @@ def main():
             folder.mkdir(parents=True, exist_ok=True)
             train(name, folder, log)
         rows.append(told(name, folder))
-        print(name, rows[-1]["verdict"]["kind"], rows[-1]["verdict"]["signs"], rows[-1]["alarms"], flush=True)
+        print(name, verdict(read_run(folder / "run")), rows[-1]["alarms"], flush=True)
         print(" ", yaml.safe_dump(rows[-1]["profiles"], allow_unicode=True), flush=True)
     if len(rows) == len(CHANGED | TRIED):
         parts = {part: [r for r in rows if r["name"] in names] for part, names in (("runs", CHANGED), ("tried", TRIED))}

@@ -111,6 +111,12 @@ SIGNS = (
         "the entropy fell to {last:.2g} from {first:.2g}, so that all rollouts become the same",
     ),
     Sign(
+        "narrowed",
+        "entropy",
+        lambda last, first: 0.1 * first <= last < first / 3,
+        "the entropy fell to {last:.2g} from {first:.2g}: read the profiles, and score them by a second judge",
+    ),
+    Sign(
         "no spread",
         "bump/groups_without_spread",
         lambda last, first: last > 0.5,
