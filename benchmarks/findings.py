@@ -58,7 +58,13 @@ class Vocabulary:
 
 
 def without_words(gone: Callable[[str], bool]) -> Removal:
-    return lambda user, text: " ".join(WORD.sub(lambda m: "" if gone(m[0].lower()) else m[0], text).split())
+    "Takes out words by their letters, and a comma or an @ with the word that it was attached to."
+
+    def left(user: str, text: str) -> str:
+        kept = WORD.sub(lambda m: "" if gone(m[0].lower()) else m[0], text)
+        return " ".join(w for w in kept.split() if re.search(r"\w", w))
+
+    return left
 
 
 def without_runs(sources: Mapping[str, Sequence[list[str]]]) -> Removal:
