@@ -99,8 +99,9 @@ def chance_reward(
 def info_nce(scores: np.ndarray, positives: np.ndarray, temperature: float = 1.0) -> np.ndarray:  # shape (…), at most 0
     "The log of a positive's share in the softmax over itself and the negatives, averaged over the positives."
     s, positives = np.asarray(scores, float) / temperature, np.asarray(positives, bool)
-    rivals = np.logaddexp.reduce(np.where(positives, -np.inf, s), -1)
-    share = np.where(positives, s - np.logaddexp(s, rivals[..., None]), 0).sum(-1) / positives.sum(-1)
+    with np.errstate(invalid="ignore"):  # where the judge failed
+        rivals = np.logaddexp.reduce(np.where(positives, -np.inf, s), -1)
+        share = np.where(positives, s - np.logaddexp(s, rivals[..., None]), 0).sum(-1) / positives.sum(-1)
     return np.where(np.isnan(s).any(-1), np.nan, share)
 
 

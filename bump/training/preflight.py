@@ -20,7 +20,7 @@ from .packing import TILE, tokens_read
 from .trainer import user_order, why_apart
 
 # %% auto #0
-__all__ = ['N_ROLLOUTS', 'KEPT', 'try_batch', 'memory_estimate', 'memory_there', 'memory_held', 'Report', 'preflight']
+__all__ = ['N_ROLLOUTS', 'KEPT', 'MARGIN', 'try_batch', 'memory_estimate', 'memory_there', 'memory_held', 'Report', 'preflight']
 
 # %% ../../nbs/08d_training_preflight.ipynb #5f30c761
 N_ROLLOUTS = 2
@@ -179,13 +179,16 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
         )
 
 # %% ../../nbs/08d_training_preflight.ipynb #b1856a47
+MARGIN = 1.25  # what runs took was up to a fifth more than the estimate
+
+
 def _look_at_memory(s: Setup, report: Report) -> None:
     device = str(s.config.device)
     need, held, there = memory_estimate(s), memory_held(device), memory_there(device)
     report.facts["memory"] = (
         f"roughly {need / 1e9:.1f} GB a process, {held / 1e9:.1f} GB of it taken; {there / 1e9:.1f} GB free"
     )
-    if need - held > there:
+    if MARGIN * need - held > there:
         report.warnings.append(
             "training may not fit into memory; lower max_tokens_per_batch "
             f"({s.config.max_tokens_per_batch:,} now), or use use_peft and gradient_checkpointing."
