@@ -32,6 +32,7 @@ from bump.training.fit import train
 
 HERE = Path(__file__).parent
 LOG, RECIPE, STEPS = "papers/logs.jsonl", HERE.parent / "recipes/smollm2.yaml", 16
+ADAPTER = "adapter_model.safetensors"
 DRAWS, HELD_OUT, NEGATIVES = 4, 3, 8
 JUDGES = ("embed:minilm", "bm25")
 SETTINGS: dict[str, dict] = {  # from the most to the least wanted, should time run out
@@ -49,14 +50,13 @@ SETTINGS: dict[str, dict] = {  # from the most to the least wanted, should time 
 }
 
 
-def trained(users: Sequence[User], name: str, folder: Path) -> Path:
+def train_setting(users: Sequence[User], name: str, folder: Path) -> None:
     "The run of a setting, trained as far as it is not."
     recipe = yaml.safe_load(RECIPE.read_text()) | dict(max_steps=STEPS, save_steps=4) | SETTINGS[name]
-    if not list(folder.glob("adapter_model.safetensors")):
+    if not (folder / ADAPTER).exists():
         resume = "true" if (folder / "run.json").exists() else None
         model = recipe.pop("model")
         train(users, model, BumpConfig(output_dir=str(folder), resume_from_checkpoint=resume, **recipe))
-    return folder
 
 
 def drawn(users: Sequence[User], model: str) -> list[dict[str, Profile]]:
@@ -122,10 +122,13 @@ def main():
     users = load_logs(args.data / LOG, hold_out=HELD_OUT).part("validation")
     args.runs.mkdir(parents=True, exist_ok=True)
     rows = [done(users, "zero-shot", "smollm2", args.runs / "zero-shot.json")]
-    for name in args.names:
+    for name in SETTINGS:
         run = args.runs / name.replace(" ", "_")
-        model = str(trained(load_logs(args.data / LOG).part("train"), name, run))
-        rows.append(done(users, name, model, run / "scores.json"))
+        if name in args.names:
+            train_setting(load_logs(args.data / LOG).part("train"), name, run)
+        if not (run / ADAPTER).exists():
+            continue
+        rows.append(done(users, name, str(run), run / "scores.json"))
         chance = chance_ndcg(HELD_OUT, NEGATIVES) + chance_ndcg(1, NEGATIVES)
         result = dict(n=len(users), steps=STEPS, chance=round(chance, 3), rows=tables(rows))
         print(json.dumps(result["rows"][-1]), flush=True)

@@ -121,7 +121,6 @@ def default_device() -> str:
 @cache
 def bf16_is_faster(size: int = 512, repeats: int = 5) -> bool:
     "Whether this processor multiplies bfloat16 matrices clearly faster than float32 ones, measured."
-
     import torch
 
     def seconds(dtype: torch.dtype) -> float:
