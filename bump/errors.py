@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Integral, Real
 
 # %% auto #0
 __all__ = ['BumpError', 'check_at_least', 'check_whole', 'check_choice']
@@ -21,8 +22,12 @@ def check_at_least(
 ) -> None:
     "Raise `BumpError` for the first value that is below `least`, or no number at all."
     for name, value in values.items():
-        if value is not None and not value >= least:  # not: NaN compares with nothing
-            raise BumpError(f"{name} is at least {least:g}, not {value:g}.")
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise BumpError(f"{name} is a number, not {value!r}.")
+        if not float(value) >= least:  # not: NaN compares with nothing
+            raise BumpError(f"{name} is at least {least:g}, not {float(value):g}.")
 
 
 def check_whole(
@@ -33,7 +38,7 @@ def check_whole(
     for name, value in values.items():
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise BumpError(f"{name} is a whole number, not {value!r}.")
         check_at_least(least, **{name: value})
 

@@ -27,6 +27,7 @@ def parse(
     "Flags and `--config file.yaml` as instances of dataclasses. Raises `BumpError` for what it can't read."
     import yaml
 
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     try:
         parser = _trl_parser(flags) if any(map(_is_training, flags)) else FlagParser(flags)
         parser.set_defaults(**defaults)
@@ -56,7 +57,7 @@ class FlagParser(argparse.ArgumentParser):
     "The fields of dataclasses as flags, with the defaults of `--config file.yaml`."
 
     def __init__(self, flags: Sequence[type]):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
         self.flags = flags
         for cls in flags:
             hints = get_type_hints(cls)
@@ -127,7 +128,7 @@ def _trl_parser(flags: Sequence[type]):
         def error(self, message: str):
             raise _wrong(message)
 
-    return Parser(flags)
+    return Parser(flags, allow_abbrev=False)
 
 # %% ../nbs/20d_flags.ipynb #2b559791
 def _own_fields(cls: type) -> list[str]:

@@ -182,8 +182,8 @@ def _utc(t: datetime) -> datetime:
 Rows = Iterator[tuple[str, "dict | BadRecord"]]
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, "str | BadRecord"]]:
-    "Lines of a UTF-8 text file, each with its place; blank lines are passed over."
+def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[str, "str | BadRecord"]]:
+    "Lines of a UTF-8 text file, each with its place; blank lines are passed over unless asked for."
     with open(path, "rb") as f:
         for n, raw in enumerate(f, 1):
             where = f"{path}:{n}"
@@ -192,7 +192,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, "str | BadRecord"]]:
             except UnicodeDecodeError:
                 yield where, BadRecord(where, "the line is not UTF-8")
                 continue
-            if line.strip():
+            if blank or line.strip():
                 yield where, line
 
 # %% ../nbs/00_interactions.ipynb #bd80e1a8
@@ -212,15 +212,21 @@ def read_jsonl(path: Path) -> Rows:
 def read_csv(path: Path) -> Rows:
     "Rows of a comma-separated (`.tsv`: tab-separated) file with a header line; a place is the line where a row begins."
     bad: list[BadRecord] = []
-    numbers: list[int] = []  # of the lines that the reader was given, in the file
+    numbers: list[int] = []  # of the lines that the reader was given, in the file; 0 for a blank one
 
     def lines():
-        for where, line in read_lines(path):
+        for where, line in read_lines(path, blank=True):
             if isinstance(line, BadRecord):
                 bad.append(line)
-            else:
+            elif line.strip():
                 numbers.append(int(where.rsplit(":", 1)[1]))
                 yield line + "\n"
+            elif numbers:  # between rows the reader passes over it, and inside quotes it belongs to the field
+                numbers.append(0)
+                yield "\n"
+
+    def place(given: int) -> str:  # of the first line that is not blank among those given since
+        return f"{path}:{next(n for n in numbers[given:] if n)}"
 
     reader = csv.DictReader(lines(), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
     try:
@@ -232,12 +238,12 @@ def read_csv(path: Path) -> Rows:
         try:
             row = next(reader, None)
         except csv.Error as e:
-            row = BadRecord(f"{path}:{numbers[given]}", f"the line is not CSV ({e})")
+            row = BadRecord(place(given), f"the line is not CSV ({e})")
         yield from ((b.where, b) for b in bad)
         bad.clear()
         if row is None:
             return
-        where = row.where if isinstance(row, BadRecord) else f"{path}:{numbers[given]}"
+        where = row.where if isinstance(row, BadRecord) else place(given)
         if isinstance(row, dict) and None in row:
             row = BadRecord(where, f"the line has more fields than the header, which has {len(header)}")
         yield where, row

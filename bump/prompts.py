@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
 from .errors import BumpError
+from .files import write_text
 
 # %% auto #0
 __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD_SYSTEM', 'FORWARD_USER', 'BACKWARD_SYSTEM',
@@ -25,7 +26,7 @@ __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD
            'fit_records', 'profile_prompt']
 
 # %% ../nbs/02_prompts.ipynb #ea33b3ca
-_TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x)")
+_TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x|\s+/)")
 _BRACKET = re.compile(r"\[(?=/?g?[A-Z][A-Z_]+\])")
 
 
@@ -280,14 +281,14 @@ def task_messages(
 # %% ../nbs/02_prompts.ipynb #bb3fc2da
 def load_prompt(name: str) -> WriterPrompt:  # a preset, or a YAML file
     "The writer's prompt called `name`. Raises `BumpError` where there is none, or where it can't be used."
-    return PRESETS[name] if name in PRESETS else _from_file(name, "writer", WriterPrompt)
+    return PRESETS[name] if name in PRESETS else _from_file(name, "writer", WriterPrompt, PRESETS)
 
 
 def load_judge_prompt(name: str | None) -> JudgePrompt:  # a preset, or a YAML file; None: ours
     "The words for a judge called `name`. Raises `BumpError` like `load_prompt`."
     if name in JUDGE_PRESETS:
         return JUDGE_PRESETS[name]
-    return _from_file(name, "judge", JudgePrompt) if name else JUDGED
+    return _from_file(name, "judge", JudgePrompt, JUDGE_PRESETS) if name else JUDGED
 
 
 def load_task_prompt(name: str | None) -> TaskPrompt:  # a YAML file; None: ours
@@ -298,13 +299,16 @@ def load_task_prompt(name: str | None) -> TaskPrompt:  # a YAML file; None: ours
 _Words = TypeVar("_Words")
 
 
-def _from_file(name: str, part: str, kind: type[_Words]) -> _Words:  # what a file doesn't say is ours
+def _from_file(
+    name: str, part: str, kind: type[_Words], presets: Collection[str] = ()
+) -> _Words:  # what a file doesn't say is ours
     import yaml
 
     try:
         given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as e:
-        raise BumpError(f"{name}: is neither one of {', '.join(PRESETS)} nor a YAML file of prompts ({e}).") from e
+        or_preset = f"neither one of {', '.join(presets)} nor" if presets else "not"
+        raise BumpError(f"{name}: is {or_preset} a YAML file of prompts ({e}).") from e
     if not isinstance(given, dict) or not given.keys() <= {"writer", "judge", "task"} or not given:
         raise BumpError(f"{name}: needs some of `writer:`, `judge:` and `task:`, and nothing else.")
     words, known = given.get(part, {}), [f.name for f in fields(kind)]
@@ -321,7 +325,7 @@ def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = No
     import yaml
 
     words = dict(writer=asdict(prompt)) | (dict(judge=asdict(judge)) if judge and judge != JUDGED else {})
-    path.write_text(yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_text(path, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
 
 
 def prompt_of(model: str) -> WriterPrompt:

@@ -196,7 +196,8 @@ def sft_command(argv: list[str]) -> None:
     if config.process_index == 0:
         print(
             f"{folder}: evaluate with it: bump lamp eval --task {flags.task} --data {flags.data} --method "
-            f'{flags.method.split(",")[0]} --backbone {folder} --name "{flags.method}, SFT" --output_dir OUT'
+            f"{flags.method.split(',')[0]}{' --writer WRITER' if flags.profiles else ''} --backbone {folder} "
+            f'--name "{flags.method}, SFT" --output_dir OUT'
         )
 
 # %% ../../nbs/14e_cli_lamp.ipynb #d3329448

@@ -19,7 +19,7 @@ from ..errors import BumpError
 from ..reward import from_all
 
 # %% auto #0
-__all__ = ['ALARMS', 'ENTROPY_COLLAPSE', 'Stop', 'Alarm', 'Alarms']
+__all__ = ['ALARMS', 'ENTROPY_COLLAPSE', 'COLLAPSE_SAYS', 'Stop', 'Alarm', 'Alarms']
 
 # %% ../../nbs/08c_training_alarms.ipynb #4cb3fa9c
 class Stop(TrainerCallback):
@@ -84,6 +84,10 @@ ALARMS = (
     Alarm("bump/judge_failed", 0.5, "the judge failed on {x:.0%} of the profiles"),
 )
 ENTROPY_COLLAPSE = 0.1  # share of the first log line's entropy
+COLLAPSE_SAYS = (
+    "the entropy of the profiles fell to {x:.0%} of its start: all rollouts become the same; "
+    "lower the learning_rate or raise beta"
+)
 
 # %% ../../nbs/08c_training_alarms.ipynb #87db0435
 class Alarms(TrainerCallback):
@@ -124,8 +128,5 @@ class Alarms(TrainerCallback):
         found = {a.metric: a.says.format(x=x) for a in ALARMS if (x := self._mean(a.metric)) > a.limit}
         now = self._mean("entropy")
         if self.first_entropy and now < ENTROPY_COLLAPSE * self.first_entropy:
-            found["entropy"] = (
-                f"the entropy of the profiles fell to {now / self.first_entropy:.0%} of its start: "
-                "all rollouts become the same; lower the learning_rate or raise beta"
-            )
+            found["entropy"] = COLLAPSE_SAYS.format(x=now / self.first_entropy)
         return found
