@@ -17,7 +17,7 @@ __all__ = ['Mean', 'bootstrap_mean', 'metric_table', 'plain_console', 'draw_user
 # %% ../nbs/20c_statistics.ipynb #a9a5f22a
 @dataclass(frozen=True)
 class Mean:
-    "A mean over users with its 95% bootstrap interval."
+    "A mean, or another metric, with its 95% bootstrap interval; `n` counts the values: users, or questions of LaMP."
 
     mean: float
     low: float

@@ -32,7 +32,7 @@ COMMANDS = {  # name → module, function, what it does
     "export": ("profiles", "export_command", "a model with its adapter merged in, as a plain folder"),
     "audit": ("logs", "audit_command", "what profiles leak: identifiers, copied text, other users' text"),
     "lamp": ("lamp", "lamp_command", "the LaMP benchmark: files, logs, opponents, evaluations, tables"),
-    "embedded": ("quickstart", "embedded_command", "build the embedded model again"),
+    "embedded": ("quickstart", "embedded_command", "embedded build: train the embedded model again"),
     "quickstart": ("quickstart", "quickstart", "see it all on a synthetic world, offline"),
 }
 
@@ -40,7 +40,7 @@ COMMANDS = {  # name → module, function, what it does
 def usage() -> str:
     "What `bump` without a command prints."
     lines = [f"  {name:12}{text}" for name, (_, _, text) in COMMANDS.items()]
-    first = "usage: bump COMMAND [--flags | --config FILE.yaml] [--debug]"
+    first = "usage: bump COMMAND [NAMES] [--flags | --config FILE.yaml] [--debug]"
     return "\n".join([first, "", *lines, "", "`bump COMMAND --help` lists the flags of a command."])
 
 

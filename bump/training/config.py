@@ -115,8 +115,8 @@ class TrlFlags(GRPOConfig):
     scale_rewards: str = flag("group", "Divide advantages by the deviation within the group, the batch, or none.")
     epsilon: float = flag(0.2, "Clipping range of the policy ratio.")
     temperature: float = flag(1.0, "Sampling temperature of the rollouts.")
-    max_completion_length: int = flag(256, "Longest profile in tokens.")
     # other defaults than TRL's
+    max_completion_length: int = flag(256, "Longest profile in tokens.")
     learning_rate: float | None = flag(None, "None: 1e-6 for all weights, 1e-5 for LoRA, 5e-4 below 50M parameters.")
     per_device_train_batch_size: int | None = flag(
         None,

@@ -179,7 +179,7 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
         )
 
 # %% ../../nbs/08d_training_preflight.ipynb #b1856a47
-MARGIN = 1.25  # what runs took was up to a fifth more than the estimate
+MARGIN = 1.25  # nine of ten runs took less than this times the estimate
 
 
 def _look_at_memory(s: Setup, report: Report) -> None:
