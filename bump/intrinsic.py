@@ -49,7 +49,7 @@ def raw_records(
     n_words: int,
     rng: np.random.Generator | None = None,  # drawn with it from the whole visible history; None: the newest
 ) -> str:
-    "Visible records, oldest first, as many as fit into `n_words` words (at least one)."
+    "Visible records, oldest first, as many as fit into `n_words` words; a single one that is longer is cut."
     n = len(user.visible)
     kept, room = [], n_words
     for i in rng.permutation(n) if rng else reversed(range(n)):
@@ -57,7 +57,8 @@ def raw_records(
         if kept and room < 0:
             break
         kept.append(i)
-    return "\n".join(user.visible[i].text for i in sorted(kept))
+    text = "\n".join(user.visible[i].text for i in sorted(kept))
+    return text if len(kept) > 1 or len(text.split()) <= n_words else " ".join(text.split()[:n_words])
 
 # %% ../nbs/10_intrinsic.ipynb #bc708460
 def stranger_of(user_id: str, ids: Sequence[str], taken: Collection[str], seed: int) -> str:
