@@ -5,8 +5,8 @@ python benchmarks/quoting.py --data FOLDER [--hundred DIR]
 FOLDER holds the logs of `benchmarks/real_logs.py`. Of the users whom its runs scored, the newest records (and records
 drawn at random) stand for the profile: as many as fit into the mean number of words of the trained profiles of that
 log, the only one cut where it is longer, and the same with at least one whole record, which is what the controls of
-those runs were. MiniLM and BM25 score them in pools of 1 + 8. DIR is the folder of `benchmarks/hundred_steps.py`: its
-profiles are compared with records of as many words, user by user.
+those runs were. MiniLM and BM25 score them in pools of 1 + 8. DIR is the folder of `benchmarks/hundred_steps.py`: the
+profiles of its runs are compared with records of as many words, user by user.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from hundred_steps import some_of
 from real_logs import LOGS, split
 
 from bump.files import write_text
@@ -73,9 +74,9 @@ def of_log(data: Path, log: str) -> dict:
     return out
 
 
-def of_steps(data: Path, folder: Path) -> dict:
+def of_steps(data: Path, log: str, folder: Path) -> dict:
     "Step → judge → the newest and random records in as many words, and the most likely profile less either."
-    users, out = split(load_logs(data / LOGS["papers"], hold_out=1), 0, 0)[1], {}
+    users, out = some_of(split(load_logs(data / LOGS[log], hold_out=1), 0, 0)[1]), {}
     for path in sorted(folder.glob("[0-9]*.json"), key=lambda p: int(p.stem)):
         point = json.loads(path.read_text())
         texts, row = point["profiles"]["most likely"], {}
@@ -97,7 +98,10 @@ def main():
     args = parser.parse_args()
     result: dict = dict(logs={RUNS[log]: of_log(args.data, log) for log in SCORED})
     if args.hundred:
-        result["steps"] = of_steps(args.data, args.hundred)
+        result["steps"] = {
+            run.name.replace("_", " "): of_steps(args.data, run.name.split(",")[0], run)
+            for run in sorted(args.hundred.iterdir())
+        }
     write_text(HERE / "results/quoting.json", json.dumps(result, indent=1) + "\n")
 
 
