@@ -118,6 +118,19 @@ def longer(points: Mapping[int, dict], kind: str) -> dict[str, str]:
             for j in JUDGES}  # fmt: skip
 
 
+def less_without(points: Mapping[int, dict], plain: Path) -> dict[str, dict]:
+    "Kind → step → what a run has less the run without a penalty, in sums by judge and in nats, paired by user."
+    out: dict = {}
+    for kind in KINDS:
+        for step, p in points.items():
+            other = json.loads((plain / f"{step}.json").read_text())
+            pairs = {j: (p["scores"][kind][j]["profiles"], other["scores"][kind][j]["profiles"]) for j in JUDGES}
+            pairs["nats"] = p["nats"][kind], other["nats"][kind]
+            row = {name: str(bootstrap_mean([a[u] - b[u] for u in a])) for name, (a, b) in pairs.items()}
+            out.setdefault(kind, {})[str(step)] = row
+    return out
+
+
 def example(points: Mapping[int, dict]) -> dict[str, str]:
     "Step → the most likely profile of the user whose gain after all steps is the median one."
     ends = [points[s]["scores"]["most likely"][JUDGES[0]]["profiles"] for s in (min(points), max(points))]
@@ -153,6 +166,9 @@ def main():
         hundred_less_forty={kind: longer(points, kind) for kind in KINDS if 100 in points},
         example=example(points) if args.log in FREE else {},
     )
+    plain = args.output_dir / args.log
+    if args.beta and all((plain / f"{step}.json").exists() for step in points):
+        table["less_without"] = less_without(points, plain)
     tables = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     write_json(RESULT, tables | {name: table})
     print(name, json.dumps(table["hundred_less_forty"]))
