@@ -148,7 +148,7 @@ class PackedTrainer(OrderedTrainer):
         packed = pack(ids[:, :-n_new], mask[:, :-n_new], ids[:, -n_new:], mask[:, -n_new:])
         at, inputs = packed.predicting, packed_inputs(self.model, packed)
         expected = packed.labels.roll(-1, 1)[at][None]
-        with self.accelerator.autocast(), handing_over(self.model, at):
+        with self.accelerator.autocast(), handing_over(self.accelerator.unwrap_model(model), at):
             out = model(**inputs, shift_labels=expected, fused_lm_head=True)
         read = [out.log_probs, out.log_probs if out.entropy is None else out.entropy]
         return [packed.taken_apart(values[0], mask[:, -n_new:]) for values in read]
