@@ -1,11 +1,13 @@
 "Shared prompts change what a step costs, and neither its loss nor its gradient, nor whose rollouts are sampled."
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 SHAPES = ("qwen3", "llama", "gemma")
+KINDS = ("ids", "mask")  # of a prompt and of a completion
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,28 @@ def test_loss_and_gradient_are_those_of_trl(models, tmp_path, shape, lora, check
     assert (gradient - true_gradient).norm() <= 1e-5 * true_gradient.norm()
 
 
+@pytest.mark.parametrize("lora", (False, True))
+def test_the_reference_of_a_penalty_reads_shared_prompts_too(models, tmp_path, lora):
+    t = trainer(models / "llama", tmp_path, use_peft=lora, beta=0.1, bf16=False)
+    nudged(t.model)
+    inputs = batch_of(t)
+    _, gradient = loss_and_gradient(t, inputs)
+    ids, mask = (torch.cat([inputs[f"{part}_{kind}"] for part in ("prompt", "completion")], 1) for kind in KINDS)
+    written = inputs["completion_mask"].bool()
+    t.why_apart = "this test compares"
+    _, true_gradient = loss_and_gradient(t, inputs)
+    assert (gradient - true_gradient).norm() <= 1e-5 * true_gradient.norm()
+
+    def log_probs(model):
+        with torch.no_grad():
+            return t._get_per_token_logps_and_entropies(model, ids, mask, written.shape[1])[0][written]
+
+    with t.model.disable_adapter() if lora else nullcontext():
+        expected = log_probs(t.model if lora else t.ref_model)
+    assert (inputs["ref_per_token_logps"][written] - expected).abs().max() < 1e-4
+    assert (log_probs(t.model) - expected).abs().max() > 0.01  # the policy is another by now
+
+
 def test_bfloat16_is_within_its_noise(models, tmp_path):
     t = trainer(models / "llama", tmp_path, bf16=True)
     inputs = batch_of(t)
@@ -92,11 +116,13 @@ def test_bfloat16_is_within_its_noise(models, tmp_path):
 
 
 def nudged(model):
-    "Adapters that do something."
+    "Adapters that do something; without any, weights that are others."
     torch.manual_seed(2)
-    for name, p in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.2)
+    adapters = [p for name, p in model.named_parameters() if "lora_B" in name]
+    std = 0.2 if adapters else 0.02
+    with torch.no_grad():
+        for p in adapters or model.parameters():
+            p += std * torch.randn_like(p)
 
 
 @pytest.mark.parametrize("lora", (False, True))
