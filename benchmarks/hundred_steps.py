@@ -1,15 +1,16 @@
 """What do a hundred steps bring a small model that forty do not? One training, scored along the way.
 
-python benchmarks/hundred_steps.py --data FOLDER --output_dir DIR [--log LOG] [--beta BETA] [--steps STEPS]
+python benchmarks/hundred_steps.py --data FOLDER --output_dir DIR [--log LOG] [--scrub] [--beta BETA] [--steps STEPS]
 
-FOLDER holds the logs of `benchmarks/real_logs.py`. `recipes/smollm2.yaml` is trained for STEPS (100) steps instead of
-40 on the half of the users of LOG that `benchmarks/real_logs.py` trains on first, with a KL penalty of BETA towards the
-untrained model where one is given, and every tenth step is kept. At most 124 users of the other half, who never take
+FOLDER holds the logs of `benchmarks/real_logs.py`. `recipes/smollm2.yaml`, or for film ratings
+`recipes/smollm2_ratings.yaml`, is trained for STEPS (100) steps, more than the recipe's, on the half of the users of
+LOG that `benchmarks/real_logs.py` trains on first, with a KL penalty of BETA towards the untrained model where one is
+given, and every tenth step is kept. At most 124 users of the other half, who never take
 part, are then written about by the model before training and after 10, 20, 40, 70 and 100 steps, once with the most
 likely tokens and once sampled, and scored by MiniLM, which judged the training, and by BM25, in pools of 1 + 8, one
 held-out record a user. How far the profiles have gone from the untrained model's language is measured in its own nats
 a token, in answer to a question without records. A training that was interrupted goes on; what is scored is not scored
-again. results/hundred_steps.json holds a table for each LOG and BETA.
+again. results/hundred_steps.json holds a table for each LOG, scrubbed or not, and BETA.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from real_logs import FREE, LOGS, split
+from real_logs import FREE, LOGS, read_logs, split
 
 from bump.engines.make import make_engine
 from bump.files import write_json
-from bump.interactions import User, load_logs
+from bump.interactions import User
 from bump.intrinsic import score_arms
 from bump.judges import make_judge
 from bump.ndcg import chance_reward
@@ -36,7 +37,7 @@ from bump.training.config import BumpConfig
 from bump.training.fit import train
 
 HERE = Path(__file__).parent
-RESULT, RECIPE = HERE / "results/hundred_steps.json", HERE.parent / "recipes/smollm2.yaml"
+RESULT, RECIPES = HERE / "results/hundred_steps.json", HERE.parent / "recipes"
 EVERY, SCORED = 10, (0, 10, 20, 40, 70, 100)  # steps
 N_USERS = 124  # written about, at most
 ABOUT = [dict(role="user", content="Write a short profile of a person.")]
@@ -50,18 +51,21 @@ def some_of(users: Sequence[User]) -> list[User]:
     return [users[i] for i in sorted(chosen)]
 
 
-def train_all(users: Sequence[User], steps: int, beta: float, folder: Path) -> None:
+def recipe_of(log: str) -> dict:
+    return yaml.safe_load((RECIPES / ("smollm2_ratings.yaml" if log == "movielens" else "smollm2.yaml")).read_text())
+
+
+def train_all(users: Sequence[User], recipe: Mapping, steps: int, beta: float, folder: Path) -> None:
     "The training, as far as it is not done; all checkpoints stay."
-    recipe = yaml.safe_load(RECIPE.read_text())
     settings = recipe | dict(beta=beta, max_steps=steps, save_steps=EVERY, save_total_limit=steps // EVERY)
     model, resume = settings.pop("model"), "true" if (folder / "run.json").exists() else None
     if not (folder / "adapter_model.safetensors").exists():
         train(users, model, BumpConfig(output_dir=str(folder), resume_from_checkpoint=resume, **settings))
 
 
-def written(users: Sequence[User], model: str, temperature: float) -> dict[str, str]:
+def written(users: Sequence[User], model: str, recipe: Mapping, temperature: float) -> dict[str, str]:
     "A profile of each user, with the prompt and the lengths of the recipe."
-    recipe, writer = yaml.safe_load(RECIPE.read_text()), make_engine(model)
+    writer = make_engine(model)
     lengths = recipe["max_prompt_tokens"], recipe["max_completion_length"]
     prompt = load_prompt(recipe["prompts"])
     return {p.user_id: p.profile for p in write_profiles(users, writer, *lengths, temperature=temperature,
@@ -84,11 +88,11 @@ def nats_a_token(texts: Mapping[str, str]) -> dict[str, float]:
     return {u: float(x) for u, x in zip(texts, -logp / n)}
 
 
-def point(users: Sequence[User], step: int, run: Path, path: Path) -> dict:
+def point(users: Sequence[User], recipe: Mapping, step: int, run: Path, path: Path) -> dict:
     "What the model writes after a step and what it is worth, read from `path` or found out."
     if not path.exists():
         model = "smollm2" if step == 0 else str(run / f"checkpoint-{step}")
-        profiles = {kind: written(users, model, t) for kind, t in KINDS.items()}
+        profiles = {kind: written(users, model, recipe, t) for kind, t in KINDS.items()}
         scores = {kind: scored(users, texts) for kind, texts in profiles.items()}
         nats = {kind: nats_a_token(texts) for kind, texts in profiles.items()}
         write_json(path, dict(step=step, profiles=profiles, scores=scores, nats=nats))
@@ -143,16 +147,19 @@ def main():
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--output_dir", required=True, type=Path)
     parser.add_argument("--log", choices=LOGS, default="papers")
+    parser.add_argument("--scrub", action="store_true", help="without handles, addresses, phone numbers and ids")
     parser.add_argument("--beta", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=100, choices=SCORED[1:])
     args = parser.parse_args()
-    name = args.log + (f", beta {args.beta}" if args.beta else "")
-    mine, others = split(load_logs(args.data / LOGS[args.log], hold_out=1), half=0, seed=0)
-    others, folder = some_of(others), args.output_dir / name.replace(" ", "_")
+    name = args.log + (", scrubbed" if args.scrub else "") + (f", beta {args.beta}" if args.beta else "")
+    recipe = recipe_of(args.log)
+    mine = split(read_logs(args.data, args.log, args.scrub, recipe.get("hold_out", 1)), half=0, seed=0)[0]
+    others = some_of(split(read_logs(args.data, args.log, args.scrub), half=0, seed=0)[1])
+    folder = args.output_dir / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
-    train_all(mine, args.steps, args.beta, folder / "run")
+    train_all(mine, recipe, args.steps, args.beta, folder / "run")
     scored_steps = [step for step in SCORED if step <= args.steps]
-    points = {step: point(others, step, folder / "run", folder / f"{step}.json") for step in scored_steps}
+    points = {step: point(others, recipe, step, folder / "run", folder / f"{step}.json") for step in scored_steps}
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     steps = [json.loads(line)["seconds"] for line in (folder / "run/timings.jsonl").read_text().splitlines()]
     names = dict(reward="reward", entropy="entropy", tokens="completions/mean_length", truncated="bump/truncated")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from hundred_steps import some_of
-from real_logs import LOGS, split
+from real_logs import LOGS, read_logs, split
 
 from bump.files import write_text
 from bump.interactions import User, load_logs
@@ -76,7 +76,8 @@ def of_log(data: Path, log: str) -> dict:
 
 def of_steps(data: Path, log: str, folder: Path) -> dict:
     "Step → judge → the newest and random records in as many words, and the most likely profile less either."
-    users, out = some_of(split(load_logs(data / LOGS[log], hold_out=1), 0, 0)[1]), {}
+    logs = read_logs(data, log, scrubbed="scrubbed" in folder.name)
+    users, out = some_of(split(logs, 0, 0)[1]), {}
     for path in sorted(folder.glob("[0-9]*.json"), key=lambda p: int(p.stem)):
         point = json.loads(path.read_text())
         texts, row = point["profiles"]["most likely"], {}
