@@ -94,7 +94,7 @@ class Deadline(TrainerCallback):
 
 def read_logs(data: Path, log: str, scrubbed: bool, hold_out: int = 1) -> Logs:
     logs = load_logs(data / LOGS[log], hold_out=hold_out)
-    return replace(logs, users=scrub_users(logs.users)) if scrubbed else logs
+    return replace(logs, users=scrub_users(logs.users, logs.short_users)) if scrubbed else logs
 
 
 def name_of(settings: Mapping) -> str:

@@ -34,7 +34,11 @@ def load_encoder(model: str):
     from bump.models import model_folder
 
     folder = _minilm() if model == "minilm" else model_folder(model)
-    return SentenceTransformer(str(folder), trust_remote_code=False)
+    try:
+        return SentenceTransformer(str(folder), trust_remote_code=False)
+    except Exception as e:  # whatever libraries raise at a folder of something else
+        why = " ".join((str(e) or type(e).__name__).split())[:200]
+        raise BumpError(f"{folder}: can't be loaded as an encoder ({why}).") from e
 
 
 def _minilm() -> Path:
@@ -75,9 +79,9 @@ def _bm25_rows(texts: Sequence[str]):
     index = bm25s.BM25()
     index.index([w or [""] for w in words], show_progress=False)
     s = index.scores
-    return unit_rows(
-        csc_array((s["data"], s["indices"], s["indptr"]), shape=(len(texts), len(s["indptr"]) - 1)).tocsr()
-    )
+    rows = csc_array((s["data"], s["indices"], s["indptr"]), shape=(len(texts), len(s["indptr"]) - 1))
+    by_word = [column for word, column in sorted(index.vocab_dict.items()) if word]  # bm25s numbers words by their hash
+    return unit_rows(rows[:, by_word].tocsr())
 
 # %% ../nbs/04b_encoders.ipynb #0da08986
 def choose_encoder(encoder: str) -> str:

@@ -91,8 +91,9 @@ def _unpack(file: Path, out: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except ImportError as e:
         raise BumpError(f"{file}: reading GGUF files needs one more package; run: pip install gguf") from e
-    except (OSError, ValueError, KeyError, IndexError) as e:
-        raise BumpError(f"{file}: can't be read as a language model ({str(e).splitlines()[0]}).") from e
+    except Exception as e:  # whatever libraries raise at a damaged file
+        why = " ".join((str(e) or type(e).__name__).split())[:200]
+        raise BumpError(f"{file}: can't be read as a language model ({why}).") from e
     _plain(quantized).save_pretrained(out)
     _settle(tokenizer, quantized.config).save_pretrained(out)
 

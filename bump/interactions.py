@@ -28,10 +28,10 @@ from .errors import BumpError
 # %% auto #0
 __all__ = ['UNITS', 'DAY', 'PART_OF_DATE', 'YEAR_1', 'Rows', 'USERS_FILE', 'LAMP_TEXT', 'FILE_READERS', 'Interaction', 'User',
            'split_history', 'user_split', 'sampled', 'BadRecord', 'Record', 'check_user', 'check_text', 'parse_time',
-           'read_lines', 'read_jsonl', 'read_csv', 'read_parquet', 'read_dataset', 'read_users', 'read_movielens',
-           'lamp_text', 'read_lamp', 'json_list', 'read_lamp_folder', 'folder_reader', 'find_reader', 'log_files',
-           'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Records', 'Logs', 'load_logs', 'check_hold_out',
-           'nobody_left']
+           'read_lines', 'read_jsonl', 'read_csv', 'read_parquet', 'read_dataset', 'read_users', 'read_batches',
+           'read_movielens', 'lamp_text', 'read_lamp', 'json_list', 'read_lamp_folder', 'folder_reader', 'find_reader',
+           'log_files', 'Fields', 'to_records', 'iter_records', 'usual_dialect', 'Records', 'Logs', 'load_logs',
+           'check_hold_out', 'nobody_left']
 
 # %% ../nbs/00_interactions.ipynb #0109c2aa
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,16 @@ def sampled(user_ids: Iterable[str], n: int) -> list[int]:
 class BadRecord(BumpError):
     "A record that can't be used. `reason` is short and countable, `where` is file and line."
 
-    def __init__(self, where: str, reason: str, hint: str = ""):
+    def __init__(
+        self,
+        where: str,
+        reason: str,
+        hint: str = "",  # what to do
+        value: object = None,  # that can't be used
+    ):
         self.where, self.reason = where, reason
-        super().__init__(f"{where}: {reason}{'; ' + hint if hint else ''}.")
+        shown = "" if value is None else f" {repr(value)[:80]}"
+        super().__init__(f"{where}: {reason}{shown}{'; ' + hint if hint else ''}.")
 
 # %% ../nbs/00_interactions.ipynb #f09f20aa
 class Record(NamedTuple):
@@ -144,15 +151,15 @@ def parse_time(
     if moment is not None:
         return "date", moment.timestamp()
     if DAY.fullmatch(str(value).strip()):  # the 31st of February is no Unix second of 1970
-        raise BadRecord(where, f"can't read the time {value!r}", "there is no such day")
+        raise BadRecord(where, "can't read the time", "there is no such day", value)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     for unit, (per_second, limit) in UNITS.items():
         if abs(number) < limit and number / per_second >= YEAR_1:
             return unit, number / per_second
-    raise BadRecord(where, f"can't read the time {value!r}", "use Unix time or ISO 8601")
+    raise BadRecord(where, "can't read the time", "use Unix time or ISO 8601", value)
 
 # %% ../nbs/00_interactions.ipynb #70dd978c
 def _as_date(value) -> datetime | None:  # None where it is none
@@ -211,22 +218,18 @@ def read_jsonl(path: Path) -> Rows:
 # %% ../nbs/00_interactions.ipynb #349abb6a
 def read_csv(path: Path) -> Rows:
     "Rows of a comma-separated (`.tsv`: tab-separated) file with a header line; a place is the line where a row begins."
-    bad: list[BadRecord] = []
-    numbers: list[int] = []  # of the lines that the reader was given, in the file; 0 for a blank one
+    bad: dict[int, BadRecord] = {}  # lines that can't be read, met since the last row
+    numbers: list[int] = []  # of the lines of this row, as the reader was given them; blank ones are not counted
 
     def lines():
-        for where, line in read_lines(path, blank=True):
+        for n, (_, line) in enumerate(read_lines(path, blank=True), 1):
             if isinstance(line, BadRecord):
-                bad.append(line)
+                bad[n] = line
             elif line.strip():
-                numbers.append(int(where.rsplit(":", 1)[1]))
+                numbers.append(n)
                 yield line + "\n"
-            elif numbers:  # between rows the reader passes over it, and inside quotes it belongs to the field
-                numbers.append(0)
+            elif numbers:  # inside quotes it belongs to the field
                 yield "\n"
-
-    def place(given: int) -> str:  # of the first line that is not blank among those given since
-        return f"{path}:{next(n for n in numbers[given:] if n)}"
 
     reader = csv.DictReader(lines(), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
     try:
@@ -234,19 +237,22 @@ def read_csv(path: Path) -> Rows:
     except csv.Error as e:
         raise BumpError(f"{path}:{numbers[0]}: the header is not CSV ({e}).") from None
     while True:
-        given = len(numbers)
+        numbers.clear()
         try:
-            row = next(reader, None)
-        except csv.Error as e:
-            row = BadRecord(place(given), f"the line is not CSV ({e})")
-        yield from ((b.where, b) for b in bad)
+            row, why = next(reader, None), ""
+        except csv.Error as e:  # a quote may have swallowed many lines, and all of them are lost
+            row, why = {}, f"the line is not CSV ({e})"
+        if row and None in row:
+            why = f"the line has more fields than the header, which has {len(header)}"
+        inside = [b for n, b in bad.items() if numbers and n > numbers[0]]  # of a text of several lines
+        yield from ((b.where, b) for b in bad.values())
         bad.clear()
         if row is None:
             return
-        where = row.where if isinstance(row, BadRecord) else place(given)
-        if isinstance(row, dict) and None in row:
-            row = BadRecord(where, f"the line has more fields than the header, which has {len(header)}")
-        yield where, row
+        if why:
+            yield from ((place, BadRecord(place, why)) for place in (f"{path}:{n}" for n in numbers))
+        elif not inside:
+            yield f"{path}:{numbers[0]}", row
 
 # %% ../nbs/00_interactions.ipynb #30ac72de
 def read_parquet(path: Path) -> Rows:
@@ -260,7 +266,7 @@ def read_parquet(path: Path) -> Rows:
             for row in batch.to_pylist():
                 n += 1
                 yield f"{path}:{n}", row
-    except pyarrow.ArrowException as e:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
         raise BumpError(f"{path}: can't be read as Parquet ({str(e).splitlines()[0]}).") from None
 
 # %% ../nbs/00_interactions.ipynb #07b49bf2
@@ -282,14 +288,21 @@ USERS_FILE = "users.arrow"  # in the folder of a prepared log
 
 def read_users(path: Path) -> Rows:
     "Rows of a prepared log, nested: `user_id` and `interactions`."
+    n = 0
+    for batch in read_batches(path / USERS_FILE):
+        for row in batch.to_pylist():
+            n += 1
+            yield f"{path / USERS_FILE}:{n}", row
+
+
+def read_batches(file: Path) -> Iterator:
+    "The record batches of an Arrow stream, mapped into memory. Raises `BumpError` where it can't be read."
     import pyarrow as pa
 
-    with pa.memory_map(str(path / USERS_FILE)) as file:
-        n = 0
-        for batch in pa.ipc.open_stream(file):
-            for row in batch.to_pylist():
-                n += 1
-                yield f"{path / USERS_FILE}:{n}", row
+    try:
+        yield from pa.ipc.open_stream(pa.memory_map(str(file)))
+    except (pa.ArrowException, OSError) as e:
+        raise BumpError(f"{file}: can't be read ({str(e).splitlines()[0]}); prepare the log again.") from None
 
 # %% ../nbs/00_interactions.ipynb #9cd8c375
 def read_movielens(path: Path) -> Rows:
@@ -307,6 +320,8 @@ def read_movielens(path: Path) -> Rows:
             film = films.get(row.get("movieId"))
             if film is None:
                 row = BadRecord(where, "the film is not in movies.csv")
+            elif not row.get("rating"):
+                row = BadRecord(where, "the rating is missing")
             else:
                 row = dict(
                     user_id=row.get("userId"), text=f"rated {film} {row.get('rating')} of 5", time=row.get("timestamp")
@@ -346,7 +361,7 @@ def read_lamp(path: Path) -> Rows:
     "Profile entries of a LaMP questions file; a place is `file:question id/entry number`."
     questions, seen = json_list(path), set()
     for n, q in enumerate(questions, 1):
-        if not isinstance(q, dict) or "id" not in q or not isinstance(q.get("profile"), list):
+        if not isinstance(q, dict) or not isinstance(q.get("id"), (str, int)) or not isinstance(q.get("profile"), list):
             yield f"{path}: question {n}", BadRecord(f"{path}: question {n}", "a question needs an id and a profile")
             continue
         if q["id"] in seen:
@@ -545,6 +560,7 @@ class Logs:
     n_short_users: int = 0  # fewer than hold_out + 1 records
     unit: str = "seconds"  # of times that are numbers
     skipped: dict[str, int] = field(default_factory=dict)  # reason → count, under on_error="skip"
+    short_users: Sequence[str] = ()  # the ids of those users, but for a prepared log
 
     @cached_property
     def n_repeated(self) -> int:
@@ -598,9 +614,11 @@ def check_hold_out(hold_out: int) -> None:
 
 # %% ../nbs/00_interactions.ipynb #48a1771a
 def _to_logs(read: Records, histories: dict, hold_out: int) -> Logs:
-    users: list[User] = []
+    users, short = [], []
     ordered_by = "time" if read.timed else "file order"
-    logs = Logs(users, ordered_by, str(read.path), hold_out, unit=read.unit, skipped=dict(read.skipped))
+    logs = Logs(
+        users, ordered_by, str(read.path), hold_out, unit=read.unit, skipped=dict(read.skipped), short_users=short
+    )
     longest = 0
     for user_id in list(histories):
         records = histories.pop(user_id)
@@ -609,6 +627,7 @@ def _to_logs(read: Records, histories: dict, hold_out: int) -> Logs:
         longest = max(longest, len(kept))
         if len(kept) <= hold_out:
             logs.n_short_users += 1
+            short.append(user_id)
             continue
         if read.timed:
             kept.sort(key=lambda i: i.time)

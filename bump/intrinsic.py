@@ -17,7 +17,7 @@ from .interactions import User
 from .ndcg import chance_hit, chance_ndcg
 from .neighbours import Likeness, likeness
 from .pools import Pool, PoolSettings
-from .profiles import Profile
+from .profiles import Profile, history_digest
 from .rankings import Judge
 from .reward import Batch, Parts, RewardSettings, judge_profiles, rollout_rankings, score_batch
 from .seeds import named_rng
@@ -42,6 +42,17 @@ def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> No
                 f"visible ones end at {len(u.visible)}); write profiles with --hold_out {len(u.held_out)} or "
                 "more."
             )
+        if _is_late(u, p):
+            raise BumpError(
+                f"The profile of user {u.user_id!r} was written from another history, and has read a record that is "
+                f"newer than the visible ones of this log; write it again with --hold_out {len(u.held_out)} or more."
+            )
+
+
+def _is_late(user: User, p: Profile) -> bool:  # older records may have come in meanwhile, so places say too little
+    newest = user.visible[-1].time if user.visible else None
+    moved = p.digest and p.digest != history_digest(user.visible)
+    return bool(moved) and None not in (p.last_time, newest) and p.last_time > newest
 
 # %% ../nbs/10_intrinsic.ipynb #48820b72
 def raw_records(

@@ -100,7 +100,7 @@ class LoadedModel:
 # %% ../nbs/03_models.ipynb #9f03f98a
 def weights_revision(folder: Path) -> str:
     "The commit of a hub snapshot, or else a hash of the safetensors files in `folder`."
-    if folder.parent.name == "snapshots":
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
         return folder.name
     h = hashlib.blake2b(digest_size=8)
     for file in sorted(folder.glob("*.safetensors")):
@@ -178,20 +178,28 @@ def _read_model(folder: Path, device: str, dtype: str | None):
     if is_adapter(folder):
         return _read_adapter(folder, device, dtype)
     kind = AutoModelForSeq2SeqLM if _model_config(folder).is_encoder_decoder else AutoModelForCausalLM
+    how = dict(dtype=dtype or default_dtype(folder, device), use_safetensors=True, output_loading_info=True)
     with _loading(folder):
-        dtype = dtype or default_dtype(folder, device)
-        return kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, **_SAFE)
+        model, found = kind.from_pretrained(folder, **how, **_SAFE)
+    if missing := sorted(found["missing_keys"]):  # they would be drawn at random
+        raise BumpError(
+            f"{folder}: weights of the model are missing ({missing[0]}; {len(missing):,} in all); copy all files."
+        )
+    return model
 
 # %% ../nbs/03_models.ipynb #37a35b1f
 _SAFE = dict(trust_remote_code=False, local_files_only=True)
 
 
 @contextmanager
-def _loading(folder: Path):  # what transformers raises becomes one sentence
+def _loading(folder: Path):  # whatever libraries raise at a damaged file becomes one sentence
     try:
         yield
-    except (OSError, ValueError, KeyError) as e:
-        raise BumpError(f"{folder}: can't be loaded as a language model ({str(e).splitlines()[0]}).") from e
+    except BumpError:
+        raise
+    except Exception as e:
+        why = " ".join((str(e) or type(e).__name__).split())[:200]
+        raise BumpError(f"{folder}: can't be loaded as a language model ({why}).") from e
 
 
 def _model_config(folder: Path):
@@ -212,8 +220,12 @@ def adapter_base(folder: Path) -> Path:
 
     A relative path counts from the adapter's own folder first. Paths of another machine's package or hub cache are
     understood, too. Raises `BumpError` where the base is not to be found."""
-    config = json.loads((folder / ADAPTER_CONFIG).read_text())
-    name, revision = _portable(config["base_model_name_or_path"])
+    with _loading(folder):
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        path = config["base_model_name_or_path"]
+        name, revision = _portable(path)
+    if name != path and name != "embedded" and Path(path).is_dir():  # the hub's cache of this machine
+        return Path(path)
     if name != "embedded" and (folder / name).is_dir():
         return folder / name
     return model_folder(name, revision or config.get("revision"))
@@ -249,17 +261,21 @@ def _read_adapter(folder: Path, device: str, dtype: str | None):
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(_read_model(adapter_base(folder), device, dtype), folder).merge_and_unload()
+        base = _read_model(adapter_base(folder), device, dtype)
     except BumpError as e:
         raise BumpError(f"{folder}: its base model can't be loaded: {e}") from e
+    with _loading(folder):
+        return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 # %% ../nbs/03_models.ipynb #9078112d
 def load_tokenizer(folder: Path):
     "The tokenizer in `folder`, padding on the left, with a pad token."
     from transformers import AutoTokenizer
 
-    safe = dict(trust_remote_code=False, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **safe)
+    with _loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_SAFE)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where there is none
+        raise BumpError(f"{folder}: there is no tokenizer here; copy it beside the weights.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

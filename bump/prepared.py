@@ -30,6 +30,7 @@ from bump.interactions import (
     find_reader,
     log_files,
     nobody_left,
+    read_batches,
     sampled,
     split_history,
     user_split,
@@ -70,11 +71,13 @@ def _spool(records: Records, file: Path) -> dict:  # facts about what was read
 ONCE = """
 COPY (
     SELECT user_id, text, time, min(file_row_number) AS place
-    FROM read_parquet($source, file_row_number = true) GROUP BY ALL
+    FROM read_parquet($source, file_row_number = true, hive_partitioning = false) GROUP BY ALL
 ) TO $target (FORMAT parquet)
 """
 SORTED = """
-COPY (SELECT user_id, text, time FROM read_parquet($source) ORDER BY user_id, time, place) TO $target (FORMAT parquet)
+COPY (
+    SELECT user_id, text, time FROM read_parquet($source, hive_partitioning = false) ORDER BY user_id, time, place
+) TO $target (FORMAT parquet)
 """
 
 # %% ../nbs/00a_prepared.ipynb #5f908b59
@@ -96,6 +99,10 @@ def _sort(records: Path, out: Path, memory: str) -> None:
         if "max_temp_directory_size" in str(e):
             raise BumpError(f"{out.parent}: the disk has no room for sorting this log.") from None
         raise BumpError(f"{memory} of memory are too little to sort this log; raise --memory.") from None
+    except (duckdb.InterruptException, RuntimeError) as e:
+        if "interrupt" in str(e).lower():  # Ctrl-C, as DuckDB tells it
+            raise KeyboardInterrupt from None
+        raise
     except duckdb.Error as e:
         raise BumpError(f"{out.parent}: the log can't be sorted there ({str(e).splitlines()[0]}).") from None
     once.unlink()
@@ -146,7 +153,7 @@ def _ids(file: Path) -> frozenset[str]:
 def _write_users(batches: Iterable[pa.RecordBatch], file: Path) -> dict:  # facts about what was written
     import pyarrow as pa
 
-    aside, users, records = file.with_suffix(".tmp"), 0, 0
+    aside, users, records = file.parent / WORK / "users.tmp", 0, 0
     items = pa.list_(pa.struct([("text", pa.string()), ("time", pa.float64())]))
     with pa.OSFile(str(aside), "wb") as sink:
         with pa.ipc.new_stream(sink, pa.schema([("user_id", pa.string()), ("interactions", items)])) as out:
@@ -182,7 +189,7 @@ def prepare_log(
 
 
 def _check_output(out: Path) -> None:  # nothing of anybody else's is written over
-    ours = {".lock", WORK, USERS_FILE, *([FACTS_FILE] if is_prepared(out) else [])}
+    ours = {".lock", WORK, USERS_FILE, f"{FACTS_FILE}.tmp", *([FACTS_FILE] if is_prepared(out) else [])}
     others = {f.name for f in out.iterdir()} - ours if out.is_dir() else set()
     if others:
         raise BumpError(f"{out} holds {min(others)}, which is no part of a prepared log; choose another --output.")
@@ -253,9 +260,7 @@ class _UsersFile:
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        import pyarrow as pa
-
-        return list(pa.ipc.open_stream(pa.memory_map(str(self.folder / USERS_FILE))))
+        return list(read_batches(self.folder / USERS_FILE))
 
     @cached_property
     def _starts(self) -> np.ndarray:  # the row with which each batch begins

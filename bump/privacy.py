@@ -18,8 +18,8 @@ __all__ = ['PATTERNS', 'MIN_ID', 'FOREIGN_RUN', 'COPIED_SHARE', 'find_identifier
 
 # %% ../nbs/02a_privacy.ipynb #1103cbb6
 PATTERNS = dict(
-    email=re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
-    url=re.compile(r"\b(?:https?://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.I),
+    url=re.compile(r"(?:\bhttps?://|(?<![\w@.-])www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.I),  # may hold an address
+    email=re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     handle=re.compile(r"(?<![\w@./])@\w(?:[\w.]*\w)?"),
     phone=re.compile(
         r"(?<![\w.+-])(?:(?:\+\d{1,3}[ .-]?)?\(\d{2,5}\)[ .-]?\d{2,4}(?:[ .-]?\d{2,4}){1,3}|\+\d{1,3}(?:[ "
@@ -45,9 +45,12 @@ def scrub(text: str, ids: Collection[str] = ()) -> str:
     return re.sub(r"[\w-]+", lambda m: "[id]" if len(m[0]) >= MIN_ID and m[0] in ids else m[0], text) if ids else text
 
 # %% ../nbs/02a_privacy.ipynb #70327b7d
-def scrub_users(users: Sequence[User]) -> list[User]:
-    "All records of `users` without identifiers; ids are those of the users themselves."
-    ids = frozenset(u.user_id for u in users)
+def scrub_users(
+    users: Sequence[User],
+    others: Iterable[str] = (),  # ids of further users, who may be named, too
+) -> list[User]:
+    "All records of `users` without identifiers; ids are those of the users themselves and of others."
+    ids = frozenset(u.user_id for u in users) | frozenset(others)
 
     def clean(items):
         return tuple(replace(i, text=scrub(i.text, ids)) for i in items)
@@ -83,18 +86,25 @@ COPIED_SHARE = 0.5
 def audit(users: Sequence[User], profiles: Mapping[str, str]) -> list[Finding]:
     "Identifiers, copies of the user's own records, and text of other users in `profiles` (user → text)."
     ids = frozenset(u.user_id for u in users)
-    own = {u.user_id: [i.text.split() for i in u.visible + u.held_out] for u in users}
-    index = _runs(own)
-    return [
-        f
-        for u in users
-        if u.user_id in profiles
-        for f in _findings(u.user_id, profiles[u.user_id], own[u.user_id], ids, index)
-    ]
+    wanted = {run for text in profiles.values() for run in _runs(text.split())}
+    owners: dict[int, set[str]] = {}  # hash of a run of words → whose records hold it
+    for u in users:
+        for run in (r for words in _records(u) for r in _runs(words) if r in wanted):
+            owners.setdefault(run, set()).add(u.user_id)
+    mine = (u for u in users if u.user_id in profiles)
+    return [f for u in mine for f in _findings(u.user_id, profiles[u.user_id], _records(u), ids, owners)]
+
+
+def _records(user: User) -> list[list[str]]:
+    return [i.text.split() for i in user.visible + user.held_out]
+
+
+def _runs(words: Sequence[str]) -> list[int]:  # a hash of each run of words, in their order
+    return [hash(tuple(words[n : n + FOREIGN_RUN])) for n in range(len(words) - FOREIGN_RUN + 1)]
 
 # %% ../nbs/02a_privacy.ipynb #2b6a780a
 def _findings(
-    user_id: str, profile: str, own: list[list[str]], ids: Collection[str], index: Mapping[int, set[str]]
+    user_id: str, profile: str, own: list[list[str]], ids: Collection[str], owners: Mapping[int, set[str]]
 ) -> Iterable[Finding]:
     for kind, words in find_identifiers(profile, ids):
         yield Finding(user_id, kind, words)
@@ -102,19 +112,6 @@ def _findings(
     length, end = max((longest_run(words, record) for record in own), default=(0, 0))
     if words and length >= max(FOREIGN_RUN, COPIED_SHARE * len(words)):
         yield Finding(user_id, "copied", " ".join(words[end - length : end]))
-    foreign = [
-        n
-        for n in range(len(words) - FOREIGN_RUN + 1)
-        if (owners := index.get(hash(tuple(words[n : n + FOREIGN_RUN])))) and user_id not in owners
-    ]
+    foreign = [n for n, run in enumerate(_runs(words)) if run in owners and user_id not in owners[run]]
     if foreign:
         yield Finding(user_id, "other user", " ".join(words[foreign[0] : foreign[0] + FOREIGN_RUN]))
-
-
-def _runs(own: Mapping[str, list[list[str]]]) -> dict[int, set[str]]:  # hash of a run of words → whose records hold it
-    index: dict[int, set[str]] = {}
-    for user, records in own.items():
-        for words in records:
-            for n in range(len(words) - FOREIGN_RUN + 1):
-                index.setdefault(hash(tuple(words[n : n + FOREIGN_RUN])), set()).add(user)
-    return index

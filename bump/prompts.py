@@ -21,9 +21,9 @@ __all__ = ['WRITER_SYSTEM', 'WRITER_USER', 'RECORD', 'OPEN', 'PRESETS', 'FORWARD
            'YESNO_USER', 'JUDGED', 'RERANKER', 'JUDGE_PRESETS', 'TASK_SYSTEM', 'TASK_USER', 'TASKS', 'TASK',
            'PROMPT_FILE', 'TEMPLATES', 'PROMPT_VERSION', 'quoted', 'WriterPrompt', 'writer_messages', 'JudgePrompt',
            'ranking_messages', 'fill', 'next_record_messages', 'yesno_messages', 'TaskPrompt', 'task_messages',
-           'load_prompt', 'load_judge_prompt', 'load_task_prompt', 'save_prompt', 'prompt_of', 'frame_pieces',
-           'prompt_version', 'render', 'template_settings', 'begun', 'joined', 'accepted', 'encode', 'shorten',
-           'fit_records', 'profile_prompt']
+           'load_prompt', 'load_judge_prompt', 'load_task_prompt', 'save_prompt', 'run_folder', 'prompt_of',
+           'frame_pieces', 'prompt_version', 'render', 'template_settings', 'begun', 'joined', 'accepted', 'encode',
+           'shorten', 'fit_records', 'profile_prompt']
 
 # %% ../nbs/02_prompts.ipynb #ea33b3ca
 _TAG = re.compile(r"[<＜﹤](?=[<＜﹤]*[/|!?a-zA-Z｜▁]|0x|\s+/)")
@@ -306,9 +306,9 @@ def _from_file(
 
     try:
         given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as e:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         or_preset = f"neither one of {', '.join(presets)} nor" if presets else "not"
-        raise BumpError(f"{name}: is {or_preset} a YAML file of prompts ({e}).") from e
+        raise BumpError(f"{name}: is {or_preset} a YAML file of prompts ({' '.join(str(e).split())}).") from e
     if not isinstance(given, dict) or not given.keys() <= {"writer", "judge", "task"} or not given:
         raise BumpError(f"{name}: needs some of `writer:`, `judge:` and `task:`, and nothing else.")
     words, known = given.get(part, {}), [f.name for f in fields(kind)]
@@ -328,9 +328,15 @@ def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = No
     write_text(path, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
 
 
+def run_folder(model: str) -> Path:
+    "Where it stands what the policy in a folder was told: of a checkpoint that is its run's folder."
+    folder = Path(model.removeprefix("vllm:")).absolute()
+    return folder.parent if re.fullmatch(r"checkpoint-\w+", folder.name) else folder
+
+
 def prompt_of(model: str) -> WriterPrompt:
     "How the policy of a run folder was asked in training; for any other model the preset `open`."
-    path = Path(model.removeprefix("vllm:"), PROMPT_FILE)
+    path = run_folder(model) / PROMPT_FILE
     return load_prompt(str(path)) if path.is_file() else OPEN
 
 

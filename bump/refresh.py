@@ -5,11 +5,13 @@
 # %% ../nbs/09b_refresh.ipynb #4a62d0d7
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -17,12 +19,12 @@ from tqdm import tqdm
 
 from .engines.base import Engine
 from .errors import BumpError
-from .files import drop_cut_line, json_line, locked, write_synced
+from .files import json_line, locked, write_synced
 from .interactions import User
 from .prepared import pick_users, user_ids
 from .profiles import Profile, WriterSettings, history_digest, write_profiles
 from .prompts import OPEN, WriterPrompt, prompt_version
-from .store import ProfileStore, is_database, iter_profiles, read_store
+from .store import ProfileStore, is_database, iter_profiles, parse_lines
 
 # %% auto #0
 __all__ = ['MISSING', 'why_stale', 'writer_facts', 'fill_store', 'write_store', 'staleness', 'missing']
@@ -53,13 +55,40 @@ def writer_facts(revision: str, prompt: WriterPrompt, settings: WriterSettings) 
     return dict(model_revision=revision, prompt_version=prompt_version(prompt), **asdict(settings))
 
 # %% ../nbs/09b_refresh.ipynb #23755354
+_BEGINS = b'{"user_id": '  # a line of profiles
+
+
+def _known(path: Path) -> dict[str, Profile]:
+    "The profiles of a JSONL file; a last line that was cut off is dropped. Raises `BumpError` for other files."
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    tail = data[end:]
+    if _is_json(tail):  # all of it is there but its end
+        end = len(data)
+    elif not (tail.startswith(_BEGINS) or _BEGINS.startswith(tail)):
+        raise BumpError(f"{path}: the last line is no part of a profile; nothing was changed, choose another output.")
+    known = {p.user_id: p for p in parse_lines(path, BytesIO(data[:end]))}
+    if tail:
+        with open(path, "rb+") as f:
+            f.truncate(end)
+            f.seek(end)
+            f.write(b"" if data[:end].endswith(b"\n") or not end else b"\n")
+    return known
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
 class _Lines:
     "A JSONL file that profiles are appended to."
 
     def __init__(self, path: Path):
-        self.path = path
-        drop_cut_line(path)
-        self.known = read_store(path)
+        self.path, self.known = path, _known(path)
 
     def get(self, user_id: str) -> Profile | None:
         return self.known.get(user_id)
@@ -80,6 +109,10 @@ def _opened(path: Path, refresh: bool):
     "The store at `path`, made where there is none."
     if is_database(path):
         return ProfileStore(path, create=True)
+    if path.suffix == ".parquet":
+        raise BumpError(
+            f"{path}: profiles are written to a store (.db) or a JSONL file; `bump convert` makes Parquet of it."
+        )
     if refresh:
         raise BumpError(
             f"{path} keeps one profile of a user and can't be refreshed; copy it into a store with "

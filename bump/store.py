@@ -24,8 +24,9 @@ from .profiles import Profile
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'SCHEMA', 'APPLICATION', 'WRITER', 'OWN', 'SELECT', 'NEWEST', 'OF_ALL', 'INSERT', 'DROP_OLD',
-           'SAME_WRITER', 'ADD_WRITER', 'PIECE', 'LEAST', 'OTHERS', 'ProfileStore', 'changed_words', 'read_lines',
-           'read_parquet', 'is_database', 'iter_profiles', 'read_store', 'save_profiles', 'Forgotten', 'forget']
+           'SAME_WRITER', 'ADD_WRITER', 'LOGS', 'PIECE', 'LEAST', 'OTHERS', 'ProfileStore', 'changed_words',
+           'parse_lines', 'read_lines', 'read_parquet', 'is_database', 'iter_profiles', 'read_store', 'save_profiles',
+           'Forgotten', 'forget']
 
 # %% ../nbs/09a_store.ipynb #f9f653b8
 SCHEMA_VERSION = 1
@@ -233,35 +234,53 @@ def changed_words(before: str, after: str) -> str:
     return " ".join(parts)
 
 # %% ../nbs/09a_store.ipynb #b47e0c56
-def read_lines(path: Path) -> Iterator[Profile]:
-    "The profiles of a JSONL file. Raises `BumpError` with file and line where it can't be read."
+def _once(path: Path, profiles: Iterable[Profile]) -> Iterator[Profile]:
+    "Profiles as they are. Raises `BumpError` with the line or row where one is there twice or can't be one."
     seen: set[str] = set()
-    with open(path, "rb") as lines:
+    for n, p in enumerate(profiles, 1):
+        if not (isinstance(p.user_id, str) and isinstance(p.profile, str)):
+            raise BumpError(f"{path}:{n}: user_id and profile must be texts.")
+        if p.user_id in seen:
+            raise BumpError(f"{path}:{n}: user {p.user_id!r} is there twice.")
+        seen.add(p.user_id)
+        yield p
+
+
+def parse_lines(path: Path, lines: Iterable[bytes]) -> Iterator[Profile]:
+    "The profiles that the lines of a JSONL file hold. Raises `BumpError` with file and line where one can't be read."
+
+    def parsed():
         for n, line in enumerate(lines, 1):
             try:
-                p = Profile(**json.loads(line))
+                yield Profile(**json.loads(line))
             except (ValueError, TypeError):
                 raise BumpError(
                     f"{path}:{n}: the line is not a profile with its provenance; write profiles with `bump profile`."
                 ) from None
-            if not (isinstance(p.user_id, str) and isinstance(p.profile, str)):
-                raise BumpError(f"{path}:{n}: user_id and profile must be texts.")
-            if p.user_id in seen:
-                raise BumpError(f"{path}:{n}: user {p.user_id!r} is there twice.")
-            seen.add(p.user_id)
-            yield p
+
+    return _once(path, parsed())
+
+
+def read_lines(path: Path) -> Iterator[Profile]:
+    "The profiles of a JSONL file. Raises `BumpError` with file and line where it can't be read."
+    with open(path, "rb") as lines:
+        yield from parse_lines(path, lines)
 
 # %% ../nbs/09a_store.ipynb #0ab2aefc
 def read_parquet(path: Path) -> Iterator[Profile]:
-    "The profiles of a Parquet file. Raises `BumpError` where its columns are others."
+    "The profiles of a Parquet file. Raises `BumpError` where its columns are others, with the row where one is bad."
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from (Profile(**row) for row in batch.to_pylist())
-    except (pa.ArrowInvalid, TypeError) as e:
-        raise BumpError(f"{path}: the file is not a Parquet file of profiles ({str(e).splitlines()[0]}).") from None
+    def rows():
+        try:
+            for batch in pq.ParquetFile(path).iter_batches():
+                yield from (Profile(**row) for row in batch.to_pylist())
+        except (pa.ArrowException, OSError, TypeError) as e:
+            why = str(e).splitlines()[0]
+            raise BumpError(f"{path}: the file is not a Parquet file of profiles ({why}).") from None
+
+    return _once(path, rows())
 
 # %% ../nbs/09a_store.ipynb #a3af18b4
 def is_database(path: Path) -> bool:
@@ -308,6 +327,9 @@ def _write_parquet(path: Path, profiles: Iterator[Profile], at_once: int = 10_00
     return n
 
 # %% ../nbs/09a_store.ipynb #757701f3
+LOGS = ("-wal", "-shm")  # what SQLite keeps beside a database
+
+
 def _write_lines(path: Path, profiles: Iterator[Profile]) -> int:
     n = 0
     with open(path, "w", encoding="utf-8") as f:
@@ -330,14 +352,19 @@ def save_profiles(
     path: str | Path,  # by its ending: a store (.db), JSONL or Parquet; a file that is there is replaced
 ) -> int:  # how many
     "Write profiles aside and rename the file into place."
-    path = Path(path)
+    path = Path(path).resolve()  # of a link the file behind it
     kinds = {".db": _write_database, ".jsonl": _write_lines, ".parquet": _write_parquet}
     if path.suffix not in kinds:
         raise BumpError(f"{path}: profiles are written to a file that ends in {', '.join(kinds)}.")
-    aside = path.with_name(f"{path.stem}.tmp{path.suffix}")
-    aside.unlink(missing_ok=True)
-    n = kinds[path.suffix](aside, iter(profiles))
-    aside.replace(path)
+    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        n = kinds[path.suffix](aside, iter(profiles))
+        for end in LOGS:  # of a database that was there before
+            Path(f"{path}{end}").unlink(missing_ok=True)
+        aside.replace(path)
+    finally:
+        for end in ("", *LOGS):
+            Path(f"{aside}{end}").unlink(missing_ok=True)
     return n
 
 # %% ../nbs/09a_store.ipynb #a3e31ac6
@@ -383,12 +410,17 @@ class Forgotten:
 
 # %% ../nbs/09a_store.ipynb #4a77040c
 OTHERS = """
-SELECT 1 FROM profiles WHERE instr(CAST(profile AS BLOB), :piece) OR instr(CAST(user_id AS BLOB), :piece) LIMIT 1
+SELECT 1 FROM (
+    SELECT profile || ' ' || user_id || ' ' || digest || ' ' || written_at AS text FROM profiles
+    UNION ALL SELECT who || ' ' || at FROM forgotten
+    UNION ALL SELECT value FROM facts
+    UNION ALL SELECT model || ' ' || model_revision || ' ' || prompt_version FROM writers
+) WHERE instr(CAST(text AS BLOB), :piece) LIMIT 1
 """
 
 
 def _traces(store: ProfileStore, files: Sequence[Path], pieces: Collection[bytes]) -> set[bytes]:
-    "Pieces that stand in the files and in no profile of anybody else."
+    "Pieces that stand in the files and in nothing that is kept: a number as an id may stand in a digest, too."
     found = set().union(*(_found(f, pieces) for f in files))
     return {piece for piece in found if not store.db.execute(OTHERS, dict(piece=piece)).fetchone()}
 
@@ -397,6 +429,11 @@ def _check_copies(copies: Sequence[Path]) -> None:  # before anything is deleted
     for copy in copies:
         if not copy.is_file() or copy.suffix not in (".jsonl", ".parquet"):
             raise BumpError(f"{copy} is no JSONL or Parquet file that is there; nothing was deleted.")
+        try:
+            for _ in iter_profiles(copy):
+                pass
+        except BumpError as e:
+            raise BumpError(f"{e} Nothing was deleted.") from None
 
 
 def _checkpoint(store: ProfileStore) -> None:
@@ -407,8 +444,8 @@ def _checkpoint(store: ProfileStore) -> None:
 # %% ../nbs/09a_store.ipynb #ba2e31f0
 def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Path] = ()) -> Forgotten:
     "Take users out of a store and of copies of it, and search all of these files for what must be gone."
-    paths = [Path(c) for c in copies]
-    with ProfileStore(store) as s:
+    paths = [Path(c).resolve() for c in copies]
+    with ProfileStore(Path(store).resolve()) as s:  # SQLite keeps its log beside the file that a link leads to
         _check_copies(paths)
         gone = s.forget(user_ids)
         for copy in paths:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import SHARED
@@ -250,3 +251,21 @@ def test_a_wrong_judge_is_one_sentence(here, small_log, store):
 def test_pools_of_another_kind_are_one_sentence(here, small_log, tmp_path):
     flags = ["--logs", small_log, "--output_dir", tmp_path / "run", "--pools", "x"]
     assert "independent or blocks" in one_sentence(here("train", *flags, code=2).stderr)
+
+
+def test_a_profile_that_read_ahead_is_seen_behind_records_that_came_late():
+    "Two older records come in after the profile was written: its last record is the held-out one, at another place."
+    from bump.interactions import Interaction, User
+    from bump.intrinsic import check_profiles
+    from bump.profiles import Profile, history_digest
+
+    def records(*times):
+        return tuple(Interaction(f"record of {t}", float(t)) for t in times)
+
+    read = records(3, 4, 5)
+    p = Profile("u", "Likes tests.", "m", "0", "1", 1, 3, 3.0, 5.0, 4, False, 1024, 256, "2026-01-01")
+    p = replace(p, digest=history_digest(read))
+    check_profiles([User("u", records(3, 4, 5), records(6))], dict(u=p))
+    check_profiles([User("u", records(1, 2, 3, 4, 5), records(6))], dict(u=p))
+    with pytest.raises(BumpError, match="newer than the visible ones"):
+        check_profiles([User("u", records(1, 2, 3, 4), records(5))], dict(u=p))

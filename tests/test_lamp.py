@@ -139,6 +139,78 @@ def test_two_processes_do_not_share_a_run(here, lamp_world, tmp_path):
     assert "another process is writing here" in said and not (folder / "run.json").exists()
 
 
+def test_two_downloads_do_not_share_a_file(here, tmp_path):
+    from bump.files import locked
+
+    flags = ["lamp", "download", "--task", "2", "--data", tmp_path, "--address", "http://127.0.0.1:9"]
+    with locked(tmp_path / "LaMP_2"):
+        assert "another process is writing here" in one_sentence(here(*flags, code=2).err)
+
+
+def test_profiles_of_another_history_are_not_scored(here, lamp_world, tmp_path):
+    "The questions of two tasks have the same ids: a file of whole profiles is not yet one of these users."
+    flags = ["lamp", "eval", "--data", lamp_world, "--limit", "4", "--method", "zero_shot", "--max_new_tokens", "8"]
+    here(*flags, "--task", "3", "--output_dir", tmp_path / "reviews")
+    (tmp_path / "tweets").mkdir()
+    (tmp_path / "tweets/profiles.jsonl").write_bytes((tmp_path / "reviews/profiles.jsonl").read_bytes())
+    said = one_sentence(here(*flags, "--task", "7", "--output_dir", tmp_path / "tweets", code=2).err)
+    assert "the history is another one" in said and "--refresh" not in said
+    whole = (tmp_path / "reviews/profiles.jsonl").read_bytes()
+    here(*flags, "--task", "3", "--output_dir", tmp_path / "reviews")
+    assert (tmp_path / "reviews/profiles.jsonl").read_bytes() == whole
+
+
+def test_a_question_gets_the_profile_of_its_user(lamp_world):
+    "The ids of questions and of users may be the same numbers."
+    from bump.lamp.tasks import Question, find_task
+    from bump.lamp.training import sft_rows
+    from bump.models import load_model
+
+    tok, task = load_model("embedded").tokenizer, find_task("3")
+    asked = [Question(i, "", ("a review",), ("5 of 5: fine",), task.labels, "5", u) for i, u in ("12", "21")]
+    by_user = {"1": "Likes rye of the first.", "2": "Likes chess of the second."}
+    for profiles in (by_user, {q.id: by_user[q.id] for q in asked}):
+        texts = [tok.decode(r["input_ids"]) for r in sft_rows(task, asked, "bump", profiles, tok)]
+        assert by_user[asked[0].user_id] in texts[0] and by_user[asked[1].user_id] in texts[1]
+
+
+def test_records_are_counted_in_other_words(here, lamp_world, tmp_path):
+    words = tmp_path / "words.yaml"
+    words.write_text('task:\n  record: "- {text}\\n"\n')
+    flags = ["lamp", "eval", "--task", "3", "--data", lamp_world, "--limit", "4", "--method", "recent:2"]
+    said = here(*flags, "--task_prompts", words, "--output_dir", tmp_path / "run").err
+    assert (
+        json.loads((tmp_path / "run/scores.json").read_text())["records_a_prompt"] == 2
+        and "records a prompt" not in said
+    )
+
+
+def test_runs_beside_a_copy_are_compared_with_one_another(here, lamp_world, tmp_path):
+    flags = ["lamp", "eval", "--task", "3", "--data", lamp_world, "--limit", "4"]
+    runs = dict(copy="copy", labels="none", text="none")
+    for name, method in runs.items():
+        more = ["--answers", "text"] if name == "text" else []
+        here(*flags, "--method", method, "--name", name, "--output_dir", tmp_path / name, *more)
+    said = one_sentence(here("lamp", "table", *(tmp_path / name for name in runs), code=2).err)
+    assert "differ in answers" in said
+
+
+def test_a_context_that_is_too_short_is_said_before_tuning(here, lamp_world, tmp_path):
+    flags = ["--task", "3", "--data", lamp_world, "--limit", "4", "--method", "none", "--output_dir", tmp_path / "run"]
+    said = here("lamp", "sft", *flags, "--backbone_prompt_tokens", "100000", code=2).err
+    assert "lower one of the budgets" in one_sentence(said.splitlines()[-1])
+    assert not (tmp_path / "run/tuning.json").exists()
+
+
+@pytest.mark.parametrize("date", ["2024-99999999999999999999-01", "99999999999999999999-1-1"])
+def test_a_date_out_of_range_is_one_sentence(date):
+    from bump.errors import BumpError
+    from bump.lamp.files import entry_date
+
+    with pytest.raises(BumpError, match="can't read the date"):
+        entry_date(dict(date=date))
+
+
 def test_dates_of_every_length_can_be_trained_on(lamp_world, tmp_path):
     "The time-based split has months and years; the log of its records is read by `load_logs`, in the same order."
     from bump.interactions import load_logs
@@ -244,7 +316,7 @@ def test_a_killed_download_goes_on(tmp_path):
     assert not (tmp_path / "LaMP_2" / "train_questions.json").exists()
     assert start(*command).wait() == 0
     server.shutdown()
-    assert sorted(p.name for p in (tmp_path / "LaMP_2").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "LaMP_2").glob("[!.]*")) == [
         "dev_outputs.json",
         "dev_questions.json",
         "test_questions.json",

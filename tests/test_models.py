@@ -1,7 +1,10 @@
 "Names that travel, chat templates with a will of their own, questions that a model can't take, and where a reply ends."
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -312,3 +315,157 @@ def test_smollm2_writes_trains_and_moves(small_world, tmp_path):
     file = shutil.copy(WHEELS["smollm2"].path(), tmp_path / "x.gguf")
     assert model_folder(file) == model_folder("smollm2")  # the same file, wherever it lies
     assert load_model(file, device="cpu").model.dtype == (torch.bfloat16 if bf16_is_faster() else torch.float32)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    "A copy of the embedded model."
+    return shutil.copytree(EMBEDDED, tmp_path / "model")
+
+
+def damage(folder, how) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = next(folder.glob("*.safetensors"))
+    weights = load_file(file)
+    name = next(n for n in weights if n.endswith("q_proj.weight"))
+    if how == "cut off":
+        file.write_bytes(file.read_bytes()[:5000])
+    elif how == "missing":
+        save_file({n: w for n, w in weights.items() if n != name}, file, dict(format="pt"))
+    elif how == "of another size":
+        save_file(weights | {name: weights[name][:8].clone()}, file, dict(format="pt"))
+    elif how == "no tokenizer":
+        for f in folder.glob("tokenizer*"):
+            f.unlink()
+    else:
+        (folder / "config.json").write_text(how)
+
+
+@pytest.mark.parametrize(
+    "how", ["cut off", "missing", "of another size", "no tokenizer", "{", "[]", '{"model_type": 7}']
+)
+def test_a_damaged_model_is_one_sentence(whole, how):
+    damage(whole, how)
+    with pytest.raises(BumpError, match=str(whole)):
+        load_model(str(whole))
+
+
+@pytest.mark.parametrize("config", ["{", "{}", '{"base_model_name_or_path": "embedded", "peft_type": "WHAT"}'])
+def test_a_damaged_adapter_is_one_sentence(adapter, config):
+    folder, *_ = adapter
+    (folder / "adapter_config.json").write_text(config)
+    with pytest.raises(BumpError, match=str(folder)):
+        load_model(str(folder))
+
+
+def test_a_file_that_is_no_gguf_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("bump.gguf.CACHE", tmp_path)
+    for content in (b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 16, b"something else"):
+        (tmp_path / "model.gguf").write_bytes(content)
+        with pytest.raises(BumpError, match="can't be read as a language model"):
+            load_model(str(tmp_path / "model.gguf"))
+
+
+def test_a_folder_of_something_else_is_no_encoder(tmp_path):
+    from bump.encoders import load_encoder
+
+    (tmp_path / "modules.json").write_text("{")
+    with pytest.raises(BumpError, match="can't be loaded as an encoder"):
+        load_encoder(str(tmp_path))
+
+
+def test_an_adapter_of_a_cached_base_given_as_a_folder_needs_no_hub(adapter, tmp_path, monkeypatch):
+    folder, ids, expected = adapter
+    base = shutil.copytree(EMBEDDED, tmp_path / "models--some--model" / "snapshots" / "abc")
+    set_base(folder, base_model_name_or_path=str(base))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert same(folder, ids, expected)
+
+
+def test_a_folder_called_snapshots_is_no_cache(tmp_path):
+    from bump.models import weights_revision
+
+    folder = shutil.copytree(EMBEDDED, tmp_path / "snapshots" / "best")
+    assert weights_revision(folder) == weights_revision(EMBEDDED)
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "GPTNeo", "Mpt"])
+def test_a_prefix_is_not_shared_where_layers_look_back_otherwise(kind):
+    import torch
+    import transformers
+
+    from bump.engines.local import TransformersEngine
+    from bump.models import LoadedModel
+
+    tok = load_model("embedded").tokenizer
+    sizes = {
+        "Mistral": dict(hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                        num_key_value_heads=2, sliding_window=16, max_position_embeddings=512),
+        "GPTNeo": dict(hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
+                       window_size=16, max_position_embeddings=512),
+        "Mpt": dict(d_model=32, n_heads=2, n_layers=2, max_seq_len=512),
+    }[kind]  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tok), **sizes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    for p in model.parameters():
+        p.data = torch.randn_like(p) / 4
+    engine = TransformersEngine(LoadedModel(model, tok, kind, "0"))
+    told = "one record after another of somebody who likes rye bread and chess at night " * 3
+    asked = [([dict(role="user", content=told + end)], ("A", "B")) for end in ("now A?", "now rather B or A, then?")]
+    together = np.concatenate(engine.choice_log_probs(asked))
+    alone = np.concatenate([engine.choice_log_probs([q])[0] for q in asked])
+    assert np.allclose(together, alone, atol=1e-4)
+    replies = [(messages, "a reply of some words") for messages, _ in asked] * 2
+    together, apart = engine.reply_log_probs(replies)[0], [engine.reply_log_probs([r])[0][0] for r in replies]
+    assert np.allclose(together, apart, rtol=1e-4)
+
+
+def test_a_models_own_settings_do_not_lengthen_a_reply():
+    from bump.engines.local import generate_ids
+
+    lm = load_model("embedded", device="cpu")
+    prompt = [encode(lm.tokenizer, writer_messages(["bought rye"]))]
+    plain = generate_ids(lm, prompt, 40)
+    lm.model.generation_config.min_new_tokens, lm.model.generation_config.num_beams = 39, 3
+    assert generate_ids(lm, prompt, 40) == plain
+
+
+def test_a_checkpoint_is_asked_as_its_run_was(tmp_path):
+    from bump.cli.profiles import run_settings
+    from bump.prompts import PROMPT_FILE, load_prompt, prompt_of, save_prompt
+
+    run = tmp_path / "run"
+    (run / "checkpoint-20").mkdir(parents=True)
+    save_prompt(load_prompt("tastes"), run / PROMPT_FILE)
+    (run / "bump_config.json").write_text(json.dumps(dict(hold_out=2, max_prompt_tokens=99, max_completion_length=7)))
+    for model in (run, run / "checkpoint-20", f"vllm:{run}/checkpoint-20/"):
+        assert prompt_of(str(model)) == load_prompt("tastes")
+        assert run_settings(str(model)) == dict(hold_out=2, max_prompt_tokens=99, max_new_tokens=7)
+
+
+def test_a_file_of_prompts_in_another_encoding_is_one_sentence(tmp_path):
+    from bump.prompts import load_prompt
+
+    for content in (b"writer: \xff\xfe", b"writer: [1,\n\n2"):
+        (tmp_path / "p.yaml").write_bytes(content)
+        with pytest.raises(BumpError, match="a YAML file of prompts") as e:
+            load_prompt(str(tmp_path / "p.yaml"))
+        assert "\n" not in str(e.value)
+
+
+def test_bm25_rows_are_those_of_any_process():
+    "bm25s numbers words by their hash, which differs from process to process."
+    code = (
+        "import numpy as np; from bump.encoders import encode_texts; "
+        "rows = encode_texts('bm25', ['rye bread and jam', 'jam and chess at night', 'the', 'of', 'night trains']); "
+        "at = np.random.default_rng(0).normal(size=(rows.shape[1], 2)); "
+        "print(np.round(rows @ at, 9).tolist(), (rows @ rows.T).toarray()[2, 3])"
+    )
+    said = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                       env=os.environ | dict(PYTHONHASHSEED=seed)).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(said) == 1 and said.pop().endswith(" 0.0\n")

@@ -27,14 +27,14 @@ def write_log(path, n=60_000, users=3000):
 def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(tmp_path):
     log, out = write_log(tmp_path / "log.jsonl"), tmp_path / "prepared"
     kills = 0
-    for step in ("records.tmp", "records.json", "once.parquet"):
+    for step in ("records.tmp", "records.json", "once.parquet", "users.tmp"):
         p = Started("prepare", "--logs", log, "--output", out, "--memory", "100MB")
         while p.poll() is None and not (out / WORK / step).exists():
             time.sleep(0.002)
         p.send_signal(signal.SIGKILL)
         kills += p.wait() == -signal.SIGKILL
         assert not is_prepared(out)
-    assert kills == 3
+    assert kills == 4
     told, _ = Started("prepare", "--logs", log, "--output", out, "--memory", "100MB").finish()
     assert "3,000 users" in told and "exact duplicates" in told
     assert list(open_prepared(out).users) == sorted(load_logs(log).users, key=lambda u: u.user_id)
@@ -91,3 +91,35 @@ def test_what_can_be_wrong_is_said_in_a_sentence(tmp_path):
     assert "prepare it anew with --scrub" in one_sentence(Started("inspect", "--logs", out, "--scrub").finish(2)[1])
     log.write_text(log.read_text() + log.read_text())
     assert "was begun with files=" in one_sentence(Started(*prepare).finish(2)[1])
+
+
+def test_what_was_left_beside_is_gone_on_with(tmp_path):
+    log, out = write_log(tmp_path / "log.jsonl", 500, 20), tmp_path / "prepared"
+    out.mkdir()
+    (out / "log.json.tmp").write_text("{")
+    Started("prepare", "--logs", log, "--output", out).finish()
+    assert len(open_prepared(out).users) == 20
+
+
+def test_the_name_of_a_folder_is_no_column(tmp_path):
+    log = write_log(tmp_path / "log.jsonl", 500, 20)
+    out = tmp_path / "user_id=somebody" / "text=something"
+    Started("prepare", "--logs", log, "--output", out).finish()
+    assert list(open_prepared(out).users) == sorted(load_logs(log).users, key=lambda u: u.user_id)
+
+
+def test_a_damaged_file_of_users_is_one_sentence(tmp_path):
+    log, out = write_log(tmp_path / "log.jsonl", 500, 20), tmp_path / "prepared"
+    Started("prepare", "--logs", log, "--output", out).finish()
+    (out / USERS_FILE).write_bytes((out / USERS_FILE).read_bytes()[:300])
+    assert "prepare the log again" in one_sentence(Started("inspect", "--logs", out).finish(2)[1])
+
+
+def test_an_interrupted_sorting_says_so(tmp_path):
+    log, out = write_log(tmp_path / "log.jsonl", 200_000), tmp_path / "prepared"
+    p = Started("prepare", "--logs", log, "--output", out)
+    while p.poll() is None and not (out / WORK / "once.parquet").exists():
+        time.sleep(0.002)
+    p.send_signal(signal.SIGINT)
+    _, err = p.finish(130)
+    assert "`bump prepare`" in one_sentence(err)

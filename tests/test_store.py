@@ -113,6 +113,120 @@ def test_nothing_is_deleted_where_a_copy_is_mistyped(tmp_path):
     assert len(read_store(path)) == 3
 
 
+def test_nothing_is_deleted_where_a_copy_can_not_be_read(tmp_path):
+    path, copy = tmp_path / "profiles.db", tmp_path / "copy.jsonl"
+    save_profiles(profiles(3), path)
+    save_profiles(profiles(3), copy)
+    copy.write_text(copy.read_text() + '{"user_id": 7}\n')
+    with pytest.raises(BumpError, match=r"copy.jsonl:4: .*Nothing was deleted"):
+        forget(path, ["user-1"], [copy])
+    assert len(read_store(path)) == 3
+
+
+def test_what_is_forgotten_through_links_is_forgotten(tmp_path):
+    (tmp_path / "there").mkdir()
+    path, copy = tmp_path / "there/profiles.db", tmp_path / "there/copy.jsonl"
+    save_profiles(profiles(50, "user {} is afraid of bagpipes"), copy)
+    links = [tmp_path / "profiles.db", tmp_path / "copy.jsonl"]
+    for link, behind in zip(links, (path, copy)):
+        link.symlink_to(behind)
+    with ProfileStore(path, create=True) as store:
+        store.put(profiles(50, "user {} is afraid of bagpipes"))
+        done = forget(links[0], ["user-7"], links[1:])
+        log = tmp_path / "there/profiles.db-wal"
+        assert done.searched >= path.stat().st_size + log.stat().st_size + copy.stat().st_size
+    assert (done.profiles, done.traces) == (2, 0) and links[1].is_symlink() and len(read_store(copy)) == 49
+    assert not any(b"user 7 is afraid" in f.read_bytes() for f in (tmp_path / "there").iterdir())
+
+
+def test_a_number_as_an_id_is_no_trace_in_a_digest(tmp_path):
+    path = tmp_path / "profiles.db"
+    with ProfileStore(path, create=True) as store:
+        store.put([replace(ONE, user_id="123456"), replace(ONE, user_id="other", digest="ab123456cd")])
+    assert forget(path, ["123456"]).traces == 0
+
+
+def test_a_store_is_not_read_with_the_log_of_one_that_was_there(tmp_path):
+    path = tmp_path / "profiles.db"
+    with ProfileStore(path, create=True) as store:
+        store.put(profiles(50, "Old {}."))
+        log = (tmp_path / "profiles.db-wal").read_bytes()
+    path.unlink()
+    (tmp_path / "profiles.db-wal").write_bytes(log)
+    save_profiles(profiles(3, "New {}."), path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["profiles.db"]
+    assert [p.profile for p in iter_profiles(path)] == ["New 0.", "New 1.", "New 2."]
+
+
+def test_a_source_named_like_a_half_written_copy_is_kept(tmp_path):
+    source = tmp_path / "a.tmp.jsonl"
+    save_profiles(profiles(3), source)
+    assert save_profiles(iter_profiles(source), tmp_path / "a.jsonl") == 3 and len(read_store(source)) == 3
+
+
+@pytest.mark.parametrize("ids, says", [((1, 2), "bad.parquet:1: user_id and profile must be texts"),
+                                       (("u", "u"), "bad.parquet:2: user 'u' is there twice")])  # fmt: skip
+def test_a_parquet_file_of_others_is_looked_at(tmp_path, ids, says):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([asdict(ONE) | dict(user_id=i) for i in ids]), tmp_path / "bad.parquet")
+    with pytest.raises(BumpError, match=says):
+        read_store(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize("name", ["logs.jsonl", "words.txt", "other.json", "half.jsonl"])
+def test_a_file_of_something_else_is_not_written_to(tmp_path, name):
+    from bump.engines.make import make_engine
+    from bump.interactions import Interaction, User
+    from bump.refresh import write_store
+
+    texts = {
+        "logs.jsonl": '{"user_id": "a", "text": "b"}\n{"user_id": "a", "text": "c"}',
+        "other.json": '{"a": [1,\n2]}',
+    }
+    texts |= {"words.txt": "some words\nand the last", "half.jsonl": json.dumps(asdict(ONE)) + "\n- and a note"}
+    (tmp_path / name).write_text(texts[name])
+    with pytest.raises(BumpError):
+        write_store([User("b", (Interaction("likes rye"),))], make_engine("embedded"), tmp_path / name)
+    assert (tmp_path / name).read_text() == texts[name]
+
+
+def test_profiles_are_not_written_to_a_parquet_file(tmp_path):
+    from bump.engines.make import make_engine
+    from bump.interactions import Interaction, User
+    from bump.refresh import write_store
+
+    path, someone = tmp_path / "profiles.parquet", [User("b", (Interaction("likes rye"),))]
+    for before in (None, profiles(3)):
+        if before:
+            save_profiles(before, path)
+        kept = path.read_bytes() if before else b""
+        with pytest.raises(BumpError, match="bump convert"):
+            write_store(someone, make_engine("embedded"), path)
+        assert path.exists() == bool(before) and kept == (path.read_bytes() if before else b"")
+
+
+@pytest.mark.parametrize("cut", [1, 40])  # of the end alone, or more
+def test_a_line_that_was_cut_off_is_written_again(tmp_path, cut):
+    from bump.engines.make import make_engine
+    from bump.interactions import Interaction, User
+    from bump.refresh import write_store
+
+    path, users = tmp_path / "p.jsonl", [User(u, (Interaction(f"{u} likes rye"),)) for u in "abc"]
+    how = dict(writer=make_engine("embedded"), path=path, max_new_tokens=8)
+    write_store(users, **how)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert write_store(users, **how) == (cut > 1) and len(read_store(path)) == 3
+
+
+def test_a_model_behind_a_server_has_a_name(tmp_path):
+    from bump.engines.make import engine_revision
+
+    one, other = (engine_revision(f"http://127.0.0.1:9/v1#{name}") for name in ("qwen", "gemma"))
+    assert one != other and one == engine_revision("http://other:1/v1#qwen")
+
+
 def test_the_end_of_a_text_is_looked_for_as_well():
     text = "a text of some length, " * 5 + "and its end"
     assert all(any(b in piece for piece in _pieces("u", [text])) for b in (b"and its end", b"a text of some"))

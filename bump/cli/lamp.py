@@ -167,7 +167,8 @@ class SftFlags(BackboneFlags, TaskFlags):
         "bump", "What the prompts hold, as in `bump lamp eval`; several, with commas: each question once with each."
     )
     profiles: str | None = flag(
-        None, "A store of profiles of the train split, by question id (`bump profile` on the log of `bump lamp logs`)."
+        None,
+        "Profiles of the train split, by user or question id (`bump profile` on the log of `bump lamp logs`).",
     )
     limit: int | None = flag(None, "Only the first so many train questions.")
 
@@ -327,7 +328,7 @@ def _write_profiles(
 
     if store.exists():
         drop_cut_line(store)
-        if _is_whole(flags, store, ids):
+        if not _lacks(flags, store, questions):
             return  # no need to load the writer
     writer, users = (
         flags.engine(flags.writer, flags.max_prompt_tokens + flags.max_new_tokens),
@@ -370,24 +371,25 @@ def _free_memory() -> None:  # the backbone may need the same GPU
         torch.cuda.empty_cache()
 
 # %% ../../nbs/14e_cli_lamp.ipynb #c9bddb41
-def _is_whole(flags: EvalFlags, store: Path, ids: list[str]) -> bool:  # by this very writer
-    from bump.models import model_folder, weights_revision
-    from bump.prompts import prompt_of, prompt_version
+def _lacks(flags: EvalFlags, store: Path, questions) -> bool:
+    "Whether profiles are missing. Raises `BumpError` for one of another history, or by another writer."
+    from bump.engines.make import engine_revision
+    from bump.profiles import WriterSettings
+    from bump.prompts import prompt_of
+    from bump.refresh import MISSING, why_stale, writer_facts
     from bump.store import read_store
 
-    served = flags.writer.startswith(("http://", "https://"))
-    same = dict(
-        prompt_version=prompt_version(prompt_of(flags.writer)),
-        max_prompt_tokens=flags.max_prompt_tokens,
-        max_new_tokens=flags.max_new_tokens,
-        temperature=0.0,
-    ) | (
-        {}
-        if served
-        else dict(model_revision=weights_revision(model_folder(flags.writer.removeprefix("vllm:") or "embedded")))
-    )
-    written = read_store(store)
-    return all(i in written and all(getattr(written[i], k) == v for k, v in same.items()) for i in ids)
+    settings, written = WriterSettings(flags.max_prompt_tokens, flags.max_new_tokens), read_store(store)
+    facts = writer_facts(engine_revision(flags.writer), prompt_of(flags.writer), settings)
+    users = (q.user() for q in questions if q.records)
+    why = {u.user_id: w for u in users if (w := why_stale(u, written.get(u.user_id), facts))}
+    stale = next((u for u, w in why.items() if w is not MISSING), None)
+    if stale is not None:
+        raise BumpError(
+            f"{store}: the profile of user {stale!r} is another one: {why[stale]}; choose another --output_dir, or "
+            "remove that file."
+        )
+    return bool(why)
 
 # %% ../../nbs/14e_cli_lamp.ipynb #919d6bc4
 @dataclass

@@ -73,8 +73,9 @@ def main(argv: list[str] | None = None) -> int:  # exit code
 
 
 INTERRUPTED = (
-    "interrupted; what was finished is kept. `bump profile` and `bump embedded build` continue "
-    "when started again, `bump train` with --resume_from_checkpoint true."
+    "interrupted; what was finished is kept. `bump prepare`, `bump profile`, `bump lamp eval` and "
+    "`bump embedded build` continue when started again, `bump train` and `bump lamp sft` with "
+    "--resume_from_checkpoint true."
 )
 
 

@@ -21,7 +21,7 @@ from ..judges import JudgeFlags
 from ..pools import PoolSettings
 from ..prepared import is_prepared
 from ..profiles import Profile, WriterSettings, WriterTask
-from ..prompts import PROMPT_FILE, WriterPrompt, load_prompt, prompt_of, save_prompt
+from ..prompts import PROMPT_FILE, WriterPrompt, load_prompt, prompt_of, run_folder, save_prompt
 
 # %% auto #0
 __all__ = ['ProfileFlags', 'run_settings', 'WritingFlags', 'profile_command', 'writer_prompt', 'writer_task', 'task_facts',
@@ -76,7 +76,7 @@ class ProfileFlags(LogFlags):
 # %% ../../nbs/14c_cli_profiles.ipynb #52310938
 def run_settings(model: str) -> dict[str, int]:
     "How the policy of a run folder was trained to write; nothing for other models."
-    path = Path(model.removeprefix("vllm:"), "bump_config.json")
+    path = run_folder(model) / "bump_config.json"
     if not path.is_file():
         return {}
     config = read_facts(path)

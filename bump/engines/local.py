@@ -18,9 +18,9 @@ from ..models import LoadedModel
 from ..prompts import SEPARATOR
 
 # %% auto #0
-__all__ = ['GREEDY', 'pad', 'positions', 'read_prefixes', 'full_attention', 'prompt_batches', 'float32_head', 'last_logits',
-           'gumbel_noise', 'generate_ended', 'generate_ids', 'end_tokens', 'until_end', 'OrderTokens', 'order_tokens',
-           'generate_orders', 'reply_batch', 'LocalEngine', 'TransformersEngine']
+__all__ = ['OTHERWISE', 'GREEDY', 'pad', 'positions', 'read_prefixes', 'full_attention', 'prompt_batches', 'float32_head',
+           'last_logits', 'gumbel_noise', 'generate_ended', 'generate_ids', 'end_tokens', 'until_end', 'OrderTokens',
+           'order_tokens', 'generate_orders', 'reply_batch', 'LocalEngine', 'TransformersEngine']
 
 # %% ../../nbs/03b_engines_local.ipynb #a2742635
 def pad(lm: LoadedModel, rows: Sequence[Sequence[int]], side: str = "left"):
@@ -49,10 +49,15 @@ def read_prefixes(lm: LoadedModel, prefixes: Sequence[tuple[int, ...]], rows):
     return ids[rows], mask[rows], out.past_key_values, out.logits[rows]
 
 # %% ../../nbs/03b_engines_local.ipynb #f506d0e2
+OTHERWISE = ("gpt_neo", "mpt")  # model types: local attention, and distances that count padding
+
+
 def full_attention(lm: LoadedModel) -> bool:
     "Whether every layer of the model sees all tokens before a token."
-    layers = getattr(lm.model.config.get_text_config(), "layer_types", None)
-    return set(layers or ["full_attention"]) == {"full_attention"}
+    config = lm.model.config.get_text_config()
+    if layers := getattr(config, "layer_types", None):
+        return set(layers) == {"full_attention"}
+    return not getattr(config, "sliding_window", None) and config.model_type not in OTHERWISE
 
 
 def _groups(lm: LoadedModel, prompts: Sequence[list[int]]) -> list[Group]:  # short ones first, alone before shared
@@ -142,7 +147,7 @@ def gumbel_noise(rngs: Sequence[np.random.Generator], temperature: float):
 # %% ../../nbs/03b_engines_local.ipynb #72382cf0
 GREEDY = dict(  # whatever the model's own settings are
     do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0
-)
+) | dict(num_beams=1, min_length=0, min_new_tokens=0)
 
 
 def generate_ended(
@@ -323,10 +328,11 @@ class TransformersEngine(LocalEngine):
     def choice_log_probs(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[np.ndarray]:
         "Log-probabilities of the choices of each question, normalised over them."
         answers: list[np.ndarray] = [np.empty(0)] * len(questions)
-        tokens = {c: single_tokens(self.tokenizer, c) for c in dict.fromkeys(c for _, c in questions)}
+        choices = [tuple(c) for _, c in questions]
+        tokens = {c: single_tokens(self.tokenizer, c) for c in dict.fromkeys(choices)}
         for batch, inputs in self._prompt_batches(questions):
             for i, row in zip(batch, last_logits(self.lm, **inputs)):
-                answers[i] = row[tokens[questions[i][1]]].log_softmax(-1).cpu().numpy()
+                answers[i] = row[tokens[choices[i]]].log_softmax(-1).cpu().numpy()
         return answers
 
     def identifier_orders(self, questions: Sequence[tuple[Messages, Sequence[str]]]) -> list[list[str] | None]:

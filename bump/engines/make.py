@@ -8,7 +8,7 @@ from __future__ import annotations
 from .base import Engine, EngineSettings
 from .local import TransformersEngine
 from .seq2seq import Seq2SeqEngine
-from .server import BEHIND_A_SERVER, ServerEngine
+from .server import ServerEngine, served_revision
 from .vllm import VLLMEngine
 from ..models import load_model, load_tokenizer, model_folder, weights_revision
 
@@ -32,9 +32,10 @@ def make_engine(
 
 # %% ../../nbs/03f_engines_make.ipynb #f84f9d43
 def engine_revision(spec: str) -> str:
-    "The `revision` of the engine that `spec` names, which is not made."
+    "The `revision` of the engine that `spec` names; no model is loaded for it."
     if spec.startswith(("http://", "https://")):
-        return BEHIND_A_SERVER
+        model = spec.partition("#")[2]
+        return served_revision(model) if model else ServerEngine(spec).revision  # which one, the server knows
     return weights_revision(model_folder(spec.removeprefix("vllm:") or "embedded"))
 
 # %% ../../nbs/03f_engines_make.ipynb #089dfe14

@@ -33,14 +33,18 @@ from ..errors import BumpError
 from ..prompts import begun
 
 # %% auto #0
-__all__ = ['Request', 'BEHIND_A_SERVER', 'Served', 'SILENT', 'NEUTRAL', 'GOES_ON', 'RETRIES', 'TOO_MUCH', 'PASSING',
+__all__ = ['Request', 'Served', 'SILENT', 'NEUTRAL', 'GOES_ON', 'RETRIES', 'TOO_MUCH', 'PASSING', 'served_revision',
            'checked_url', 'chosen_model', 'ServerBase', 'counted', 'ServerEngine', 'read_text', 'read_reply',
            'read_choice', 'read_order', 'run_async', 'Trouble', 'ask_all']
 
 # %% ../../nbs/03e_engines_server.ipynb #a5c94f40
 Request = Callable[..., Awaitable]  # a client → a parsed answer
-BEHIND_A_SERVER = "behind a server"  # instead of the revision of a model's weights, which a server does not tell
 Served = dict[str, str]  # the models of a server: name → owner
+
+
+def served_revision(model: str) -> str:
+    "What stands for the revision of a model's weights, which a server does not tell."
+    return f"{model}, behind a server"
 
 
 def checked_url(url: str) -> str:
@@ -91,12 +95,13 @@ class ServerBase:
             raise BumpError("Asking a server needs the openai client; install it with: pip install 'bump[server]'.")
         address, _, model = url.partition("#")
         self.url, self.timeout, self.concurrency = checked_url(address), timeout, concurrency
-        self.tokenizer, self.revision = None, BEHIND_A_SERVER
+        self.tokenizer = None
         self.context: int | None = None
         self.counts: Counter = Counter()
         (served,) = self._ask([_served_models], min(timeout, 10))
         self.model = chosen_model(self.url, model, served)
         self.name, self.is_vllm = f"{self.url}#{self.model}", served[self.model] == "vllm"
+        self.revision = served_revision(self.model)
 
     def _ask(self, requests: Sequence[Request], timeout: float | None = None) -> list:  # None where a request failed
         if not requests:

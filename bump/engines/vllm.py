@@ -66,7 +66,7 @@ def start_vllm(name: str, max_model_len: int, settings: dict):
         raise BumpError("This model runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
     cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
     with merged(model_folder(name)) as whole:
-        config = AutoConfig.from_pretrained(whole).get_text_config()
+        config = AutoConfig.from_pretrained(whole, trust_remote_code=False, local_files_only=True).get_text_config()
         ours = dict(
             enable_prefix_caching=True,
             max_logprobs=64,

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BumpError, check_at_least
+from ..files import locked
 from ..interactions import BadRecord, lamp_text
 from .metrics import lamp_extra
 from .tasks import Question, Task
@@ -208,7 +209,7 @@ def _is_date(parts: tuple[int, ...]) -> bool:
         return True
     try:
         return _moment(parts).year >= 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
@@ -260,8 +261,14 @@ def fetch_file(
     "Fetch `url` to `path`, or go on with it. Raises `BumpError` where it can't be had, or is something else."
     if path.exists():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = whole or whole_json
+    with locked(path.parent):  # two that fetch at once would write into one part
+        _fetch(url, path, stall, retries, pause, whole or whole_json, kind)
+    return True
+
+
+def _fetch(
+    url: str, path: Path, stall: float, retries: int, pause: float, whole: Callable[[Path], bool], kind: str
+) -> None:
     part, failures, broken = path.with_name(path.name + ".part"), 0, 0
     while True:
         before = _size(part)
@@ -281,7 +288,6 @@ def fetch_file(
         time.sleep(min(60.0, pause * 2**failures))
     part.replace(path)
     _etag(part).unlink(missing_ok=True)
-    return True
 
 # %% ../../nbs/12b_lamp_files.ipynb #457e79d7
 def _size(path: Path) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from ..seeds import named_rng
 from ..statistics import Mean, draw_users
 
 # %% auto #0
-__all__ = ['PROFILES', 'Asked', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'answer', 'LampRun',
-           'run_lamp', 'read_run', 'read_rows', 'read_predictions', 'bootstrap_metric', 'score_run']
+__all__ = ['PROFILES', 'Asked', 'Method', 'parse_method', 'retrieve', 'strangers', 'AnswerSettings', 'Answer', 'answer',
+           'LampRun', 'run_lamp', 'check_budgets', 'read_run', 'read_rows', 'read_predictions', 'bootstrap_metric',
+           'score_run']
 
 # %% ../../nbs/12d_lamp_runs.ipynb #b32f98b4
 PROFILES = ("zero_shot", "bump", "bump_plus", "labelled", "api", "shuffled")
@@ -119,19 +120,26 @@ class AnswerSettings:
 Asked = Sequence[tuple[Question, str]]  # each question with a profile, which may be empty
 
 # %% ../../nbs/12d_lamp_runs.ipynb #d21d3367
-def answer(
-    task: Task, m: Method, backbone: Engine, asked: Asked, s: AnswerSettings = AnswerSettings()
-) -> list[tuple[str, str | None]]:  # prompt (as JSON) and answer, None where the engine failed
+class Answer(NamedTuple):
+    "What a backbone was asked, and what it said."
+
+    prompt: str  # as JSON
+    records: int  # of the user, in the prompt
+    reply: str | None  # None where the engine failed
+
+
+def answer(task: Task, m: Method, backbone: Engine, asked: Asked, s: AnswerSettings = AnswerSettings()) -> list[Answer]:
     "Ask the backbone."
-    prompts = [
+    fitted = [
         fit_prompt(task, q, profile, retrieve(q, m), backbone.tokenizer, s.max_prompt_tokens, s.words)
         for q, profile in asked
     ]
+    prompts = [messages for messages, _ in fitted]
     if asked[0][0].labels and s.answers == "labels":
         replies = _likeliest(task, backbone, prompts, [q for q, _ in asked])
     else:
         replies = [None if c is None else _official(task, c.text) for c in backbone.generate(prompts, s.max_new_tokens)]
-    return [(json.dumps(p), r) for p, r in zip(prompts, replies)]
+    return [Answer(json.dumps(p), n, r) for (p, n), r in zip(fitted, replies)]
 
 # %% ../../nbs/12d_lamp_runs.ipynb #25ba1078
 def _official(task: Task, text: str) -> str:  # our identifiers as the official ones
@@ -192,13 +200,13 @@ def run_lamp(
     m, folder = parse_method(method), Path(folder)
     check_at_least(1, batch_size=batch_size)
     if method != "copy":
-        _check_budgets(settings, backbone)
+        check_budgets(settings, backbone.name, backbone.context)
     texts = _profiles_for(m, questions.users, profiles, seed)
     done = _open_folder(folder, _describe(questions, m, backbone, texts, settings, name, seed, writer))
 
     def ask(batch):
         if method == "copy":
-            return [("", q.parts[-1]) for q in batch]
+            return [Answer("", 0, q.parts[-1]) for q in batch]
         return answer(questions.task, m, backbone, [(q, texts.get(q.id, "")) for q in batch], settings)
 
     if len(done) < len(questions):
@@ -227,12 +235,12 @@ def _describe(questions: Questions, m: Method, backbone, texts, settings, name, 
     )
 
 # %% ../../nbs/12d_lamp_runs.ipynb #17dff8c8
-def _check_budgets(settings: AnswerSettings, backbone: Engine) -> None:
-    need = settings.max_prompt_tokens + settings.max_new_tokens
-    if backbone.context and need > backbone.context:
+def check_budgets(settings: AnswerSettings, backbone: str, context: int | None, end: int = 0) -> None:
+    "Raise `BumpError` where prompt, answer and `end` more tokens do not fit into the context of a model, if known."
+    need = settings.max_prompt_tokens + settings.max_new_tokens + end
+    if context and need > context:
         raise BumpError(
-            f"Prompt and answer may take {need} tokens, and {backbone.name} reads {backbone.context}; "
-            "lower one of the budgets."
+            f"Prompt and answer may take {need} tokens, and {backbone} reads {context}; lower one of the budgets."
         )
 
 # %% ../../nbs/12d_lamp_runs.ipynb #8caa57e0
@@ -313,15 +321,14 @@ def _write(folder: Path, questions: Questions, done: Collection[str], ask: Calla
         tqdm(total=len(questions), initial=len(done), desc="questions", disable=None) as bar,
     ):
         while batch := list(islice(todo, batch_size)):
-            rows = [(q.id, prompt, reply) for q, (prompt, reply) in zip(batch, ask(batch)) if reply is not None]
-            write_synced(prompts, "".join(json_line(_prompt_row(i, prompt)) for i, prompt, _ in rows))
-            write_synced(answers, "".join(json_line(dict(id=i, prediction=reply)) for i, _, reply in rows))
+            rows = [(q.id, a) for q, a in zip(batch, ask(batch)) if a.reply is not None]
+            write_synced(prompts, "".join(json_line(_prompt_row(i, a)) for i, a in rows))
+            write_synced(answers, "".join(json_line(dict(id=i, prediction=a.reply)) for i, a in rows))
             bar.update(len(batch))
 
 # %% ../../nbs/12d_lamp_runs.ipynb #8969b024
-def _prompt_row(id: str, prompt: str) -> dict:
-    digest = hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()
-    return dict(id=id, hash=digest, records=prompt.count("<record>"))
+def _prompt_row(id: str, a: Answer) -> dict:
+    return dict(id=id, hash=hashlib.blake2b(a.prompt.encode(), digest_size=8).hexdigest(), records=a.records)
 
 # %% ../../nbs/12d_lamp_runs.ipynb #5f553615
 def bootstrap_metric(

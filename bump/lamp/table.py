@@ -38,7 +38,8 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
             "Two runs of a task have the same name; give each run once, and runs on different backbones "
             "different names (`bump lamp eval --name`)."
         )
-    base, first, table = {r["task"]: (f, r) for f, r in runs if r["name"] == against}, {}, {}
+    base = {r["task"]: (f, r) for f, r in runs if r["name"] == against}
+    first, asked, table = {}, {}, {}
     if not base and against != "zero_shot":
         raise BumpError(
             f"No run is called {against!r}, so nothing can be compared with it; there are "
@@ -46,9 +47,12 @@ def lamp_table(folders: Sequence[str | Path], against: str = "zero_shot") -> Tab
         )
     for f, r in runs:
         first.setdefault(r["task"], (f, r))
+        if r["method"] != "copy":
+            asked.setdefault(r["task"], (f, r))  # copy was asked nothing, and is like everybody
     for f, r in sorted(runs, key=lambda run: list(LAMP).index(run[1]["task"])):
         g, x = base.get(r["task"], first[r["task"]])
-        _check_same(f, r, g, x)
+        for than in ((g, x), asked.get(r["task"], (g, x))):
+            _check_same(f, r, *than)
         values, other = _values(f), _values(g) if r["task"] in base else {}
         for m, score in r["scores"].items():
             cell = dict(score=Mean(**score)) | (

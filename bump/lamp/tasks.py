@@ -137,7 +137,7 @@ def fit_prompt(
     tokenizer,
     max_tokens: int,
     words: TaskPrompt = TASK,
-) -> list[dict[str, str]]:
+) -> tuple[list[dict[str, str]], int]:  # the chat, and how many of the records are in it
     "`lamp_messages` within `max_tokens`. Raises `BumpError` where not even the frame fits."
 
     def size(q, profile, records=()):
@@ -148,7 +148,7 @@ def fit_prompt(
         records.pop()
     if size(q, profile, records) > max_tokens:
         q, profile = _shorten_both(task, q, profile, tokenizer, max_tokens, size)
-    return lamp_messages(task, q, profile, records, words)
+    return lamp_messages(task, q, profile, records, words), len(records)
 
 # %% ../../nbs/12_lamp_tasks.ipynb #51cd75af
 def _shorten_both(task: Task, q: Question, profile: str, tokenizer, max_tokens: int, size) -> tuple[Question, str]:

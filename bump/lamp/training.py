@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from trl import SFTConfig
 
 from ..engines.base import Engine
 from ..errors import BumpError
-from ..files import JobFolder, append_line, keep_until
+from ..files import JobFolder, append_line, keep_until, locked
 from .metrics import evaluate
-from .runs import AnswerSettings, Method, answer, parse_method, retrieve
+from .runs import AnswerSettings, Method, answer, check_budgets, parse_method, retrieve
 from .tasks import Question, Task, fit_prompt
 from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder
 from ..neighbours import likeness
@@ -31,8 +32,8 @@ from ..training.fit import Setup, load_policy
 from ..training.runs import MarkCheckpoints, checkpoints, forget_after, versions
 
 # %% auto #0
-__all__ = ['answer_score', 'TaskPart', 'TaskReward', 'task_metrics', 'LabelledSetup', 'prepare_labelled', 'BackboneConfig',
-           'sft_rows', 'tune_backbone']
+__all__ = ['TUNED_BY', 'answer_score', 'TaskPart', 'TaskReward', 'task_metrics', 'LabelledSetup', 'prepare_labelled',
+           'BackboneConfig', 'sft_rows', 'tune_backbone']
 
 # %% ../../nbs/12f_lamp_training.ipynb #939b29f0
 def answer_score(task: Task, prediction: str, q: Question) -> float:  # between 0 and 1
@@ -90,7 +91,7 @@ class TaskReward:
     def _parts(self, samples: Sequence[Sample]) -> list[TaskPart]:
         asked = [(self.questions[s.user_id], s.profile) for s in samples]
         method = Method(self.__name__, self.__name__)
-        answers = [a for _, a in answer(self.task, method, self.backbone, asked, self.settings)]
+        answers = [a.reply for a in answer(self.task, method, self.backbone, asked, self.settings)]
         scores = [float("nan") if a is None else answer_score(self.task, a, q) for (q, _), a in zip(asked, answers)]
         return [TaskPart(*part) for part in zip(scores, answers)]
 
@@ -221,7 +222,9 @@ def _rows_of(
 ) -> list[dict]:
     if m.name == "copy" or m.profile == "shuffled":
         raise BumpError(f"{m.name} is there to compare answers with; a backbone is not tuned on it.")
-    missing = next((q.id for q in questions if m.profile and not profiles.keys() & {q.id, q.user_id}), None)
+    by_user = all(q.user_id in profiles for q in questions)  # as `bump lamp logs` names them, or by question
+    whose = {q.id: q.user_id if by_user else q.id for q in questions}
+    missing = next((i for i in whose.values() if m.profile and i not in profiles), None)
     if missing is not None:
         raise BumpError(
             f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for "
@@ -229,8 +232,8 @@ def _rows_of(
         )
     said, rows = dict(zip(task.labels, task.says)), []
     for q in questions:
-        profile = profiles.get(q.id, profiles.get(q.user_id, "")) if m.profile else ""
-        messages = fit_prompt(task, q, profile, retrieve(q, m), tokenizer, settings.max_prompt_tokens, settings.words)
+        profile, records = profiles[whose[q.id]] if m.profile else "", retrieve(q, m)
+        messages, _ = fit_prompt(task, q, profile, records, tokenizer, settings.max_prompt_tokens, settings.words)
         prompt, gold = encode(tokenizer, messages), q.gold.strip()
         answered = tokenizer(said.get(gold, gold), add_special_tokens=False)["input_ids"]
         reply = [*answered[: settings.max_new_tokens], tokenizer.eos_token_id]
@@ -242,35 +245,37 @@ def tune_backbone(
     task: Task,
     questions: Sequence[Question],  # with right answers, as `training_questions` gives them
     methods: str,  # what the prompts hold, as in `bump lamp eval`; several, with commas: each question once with each
-    profiles: Mapping[str, str],  # question id → profile
+    profiles: Mapping[str, str],  # user or question id → profile
     backbone: str,  # a causal model by name
     config: BackboneConfig,
     settings: AnswerSettings = AnswerSettings(),
 ) -> Path:  # the folder, which now holds the adapter
     "Fine-tune an adapter on the train questions, or go on with it. Raises `BumpError` with the setting to change."
     lm = _load_backbone(backbone, config)
+    check_budgets(settings, lm.name, lm.context, end=1)
     rows = sft_rows(task, questions, methods, profiles, lm.tokenizer, settings)
     if config.learning_rate is None:
         config.learning_rate = 5e-3 if lm.model.num_parameters() < 50e6 else 2e-4
     config.max_length = settings.max_prompt_tokens + settings.max_new_tokens + 1
     folder = Path(config.output_dir)
-    checkpoint = _open_tuning(folder, config, _tuning_facts(task, methods, lm, rows, config))
-    trainer = _tuner(lm, rows, config)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)  # `locked` takes a path like runs/v1.5 for a file while it isn't there
+    with locked(folder) if config.process_index == 0 else nullcontext():
+        checkpoint = _open_tuning(folder, config, _tuning_facts(task, methods, lm, rows, config, settings))
+        trainer = _tuner(lm, rows, config)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model(str(folder))
     return folder
 
 # %% ../../nbs/12f_lamp_training.ipynb #d8586d84
-def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict], config: BackboneConfig) -> dict:
-    settings = (
-        "learning_rate",
-        "num_train_epochs",
-        "max_steps",
-        "per_device_train_batch_size",
-        "lora_r",
-        "lora_alpha",
-        "seed",
-    )
+TUNED_BY = (  # settings that decide what is learned
+    *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "num_train_epochs", "max_steps"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "optim", "adam_beta1", "adam_beta2"),
+    *("adam_epsilon", "weight_decay", "max_grad_norm", "loss_type", "packing", "neftune_noise_alpha", "bf16"),
+    *("lora_r", "lora_alpha", "seed", "data_seed"),
+)
+
+
+def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict], config, settings) -> dict:
     return dict(
         task=task.name,
         methods=methods,
@@ -278,7 +283,8 @@ def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict
         backbone_revision=lm.revision,
         rows=len(rows),
         data_fingerprint=hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest(),
-        **{name: getattr(config, name) for name in settings},
+        **settings.facts(),
+        **{name: getattr(config, name) for name in TUNED_BY},
     )
 
 
