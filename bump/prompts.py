@@ -187,7 +187,10 @@ def ranking_messages(
 ) -> list[dict[str, str]]:
     "The chat prompt that asks a judge to rank `candidates` for `query`. Raises `BumpError` where labels are too few."
     if len(candidates) > len(labels):
-        raise BumpError(f"{len(candidates)} candidates need as many identifiers, there are {len(labels)}.")
+        raise BumpError(
+            f"{len(candidates)} candidates need as many identifiers, there are {len(labels)}; lower num_negatives or "
+            "hold_out, or take a judge that reads no lists."
+        )
     w = words or JUDGED
     listing = "\n".join(fill(w.candidate, label=label, text=quoted(c)) for label, c in zip(labels, candidates))
     forward, backward = (w.forward_system, w.forward_user), (w.backward_system, w.backward_user)

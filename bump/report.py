@@ -48,9 +48,10 @@ class Run:
     places: list[dict] = field(default_factory=list)  # a row a step, where the run kept them
 
     @property
-    def chance(self) -> float:
-        "The reward of a judge that guesses."
-        return float(self.facts["chance"])
+    def chance(self) -> float | None:
+        "The mean reward of a judge that guesses; None for a labelled reward."
+        found = self.mean("bump/chance")  # competitors that did not count made rankings shorter
+        return self.facts.get("chance") if found is None else found
 
     def series(self, metric: str) -> np.ndarray:  # shape (steps,), NaN where a step has none
         "A metric through the steps."
@@ -71,9 +72,16 @@ def _score(path: Path) -> dict:
         said = json.loads(path.read_bytes())
     except ValueError:
         said = None
-    if not isinstance(said, dict) or any(name not in said for name in SCORE):
+    if not isinstance(said, dict) or any(name not in said for name in SCORE) or not _is_table(said):
         raise BumpError(f"{path} is not what `bump score --json` prints (without --by_age); choose another file.")
     return said
+
+
+def _is_table(said: dict) -> bool:  # every arm has every metric
+    arms = said["arms"].values() if isinstance(said["arms"], dict) else [None]
+    return isinstance(said["chance"], dict) and all(
+        isinstance(a, dict) and said["chance"].keys() <= a.keys() for a in arms
+    )
 
 
 def read_run(folder: str | Path, scores: Sequence[str | Path] = ()) -> Run:
@@ -174,14 +182,17 @@ def verdict(run: Run) -> Verdict:
     gain, now = difference(first, last), bootstrap_mean(last)
     kind = _kind(gain, now, run.chance)
     changed = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    where = f"from the first {len(first)} to the last {len(last)} of {steps} steps, to {now} (chance {run.chance:.3f})"
+    level = "" if run.chance is None else f" (chance {run.chance:.3f})"
+    where = f"from the first {len(first)} to the last {len(last)} of {steps} steps, to {now}{level}"
     return Verdict(kind, f"The mean reward changed by {changed} {where}.", _signs(run))
 
 
-def _kind(gain: Mean, now: Mean, chance: float) -> str:
+def _kind(gain: Mean, now: Mean, chance: float | None) -> str:
     if gain.low > 0:
         return "learned"
-    return "at chance" if now.low <= chance else "worse" if gain.high < 0 else "no gain"
+    if chance is not None and now.low <= chance:
+        return "at chance"
+    return "worse" if gain.high < 0 else "no gain"
 
 
 def _signs(run: Run) -> list[tuple[str, str]]:

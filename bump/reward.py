@@ -54,7 +54,7 @@ class RewardSettings(PoolSettings):
     def __post_init__(self):
         super().__post_init__()
         check_choice("reward", self.reward, ("ndcg", "infonce"))
-        if self.infonce_temperature is not None and self.infonce_temperature <= 0:
+        if self.infonce_temperature is not None and not self.infonce_temperature > 0:  # NaN is neither
             raise BumpError(f"infonce_temperature is above 0, not {self.infonce_temperature:g}.")
         check_whole(1, length_threshold=self.length_threshold)
         check_at_least(
@@ -100,7 +100,7 @@ class Batch:
 
         return {u: drawn_for(u) for u in users}
 
-    def _closest(self, avoid: dict[str, frozenset[str]], n: int) -> dict[str, list[str]]:
+    def _closest(self, avoid: Mapping[str, frozenset[str]], n: int) -> dict[str, list[str]]:
         "The `n` most similar users of each, nearest first, false negatives left out."
         ids, most = sorted(self.held_out), max(len(a) for a in avoid.values())
         near = nearest(self.likeness.users(ids), n + min(most, 256))

@@ -269,3 +269,77 @@ def test_a_profile_that_read_ahead_is_seen_behind_records_that_came_late():
     check_profiles([User("u", records(1, 2, 3, 4, 5), records(6))], dict(u=p))
     with pytest.raises(BumpError, match="newer than the visible ones"):
         check_profiles([User("u", records(1, 2, 3, 4), records(5))], dict(u=p))
+
+
+def test_a_list_in_a_config_file_may_be_one_word(here, tmp_path):
+    from bump.cli.train import ReportFlags
+    from bump.flags import parse
+
+    config = tmp_path / "c.yaml"
+    config.write_text("scores: s.json\n")
+    assert parse(["--config", str(config)], ReportFlags)[0].scores == ["s.json"]
+    config.write_text("scores: {a: 1}\n")
+    with pytest.raises(BumpError, match="scores is a list of texts"):
+        parse(["--config", str(config)], ReportFlags)
+
+
+def test_scores_where_nobody_competes_are_refused(here, tmp_path):
+    rows = [dict(user_id=f"u{i}", text=f"{i}" if n == 0 else "the same") for i in range(12) for n in range(2)]
+    log, out = tmp_path / "log.jsonl", tmp_path / "p.db"
+    log.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    here("profile", "--logs", log, "--output", out, "--model", "embedded", "--hold_out", 1, "--max_new_tokens", 4)
+    said = here("score", "--logs", log, "--profiles", out, code=2).stderr.strip().splitlines()[-1]
+    assert "All competitors of every user" in one_sentence(said)
+
+
+def test_a_quick_start_writes_nothing_down_that_can_not_be_used(here, small_log, tmp_path):
+    from bump.world import WorldConfig, make_world, save_world
+
+    log = save_world(make_world(WorldConfig(n_users=120)), tmp_path / "world")
+    for flags in (["--judge", "nobody"], ["--prompts", "nothing.yaml"], ["--model", "no-model"]):
+        here("quickstart", "--logs", log, "--output_dir", tmp_path / "out", "--judge", "bm25", *flags, code=2)
+        assert not (tmp_path / "out" / "quickstart.json").exists()
+    assert "n_users is at least 100" in one_sentence(here("quickstart", "--n_users", 20, code=2).stderr)
+
+
+def test_a_report_of_a_run_without_chance_and_of_one_with_less(tmp_path):
+    from bump.report import read_run, render, verdict
+
+    (tmp_path / "bump_config.json").write_text(json.dumps(dict(seed=0, max_steps=40)))
+    about = dict(model="m", model_revision="0", users=9, data_fingerprint="f", task="LaMP_3")
+    rows = [dict(step=n + 1, reward=0.5 + 0.001 * (n % 3)) for n in range(40)]
+
+    def told(facts, more):
+        (tmp_path / "run.json").write_text(json.dumps(about | facts))
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r | more) + "\n" for r in rows))
+        run = read_run(tmp_path)
+        assert "Reward" in render([run])
+        return verdict(run)
+
+    assert told({}, {}).kind == "no gain" and "chance" not in told({}, {}).sentence
+    assert (
+        told(dict(chance=0.4), {}).kind == "no gain"
+        and told(dict(chance=0.4), {"bump/chance": 0.6}).kind == "at chance"
+    )
+    score = dict(judge="bm25", n_users=1, n_positives=1, n_negatives=8, seed=0, chance=dict(sum=1.0), arms=dict(a={}))
+    (tmp_path / "s.json").write_text(json.dumps(score))
+    with pytest.raises(BumpError, match="is not what `bump score --json` prints"):
+        read_run(tmp_path, [tmp_path / "s.json"])
+
+
+def test_users_who_avoid_others_take_memory_of_their_groups_alone():
+    import tracemalloc
+
+    from bump.pools import Roster, draw_pool, false_negatives
+
+    n = 3000
+    held_out = {f"u{i:05}": [f"first {i % 2}", f"second {i % 3}"] for i in range(n)}  # each avoids two thirds
+    sizes = dict.fromkeys(held_out, 2)
+    tracemalloc.start()
+    avoid, roster = false_negatives(held_out), Roster.of(held_out)
+    for u in held_out:
+        draw_pool(u, sizes, sizes, avoid=avoid[u], roster=roster)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(avoid) == n and avoid["u00000"] == {u for i, u in enumerate(held_out) if not (i % 2 and i % 3)}
+    assert peak < 30e6, peak  # the sets of all at once would be 500 MB

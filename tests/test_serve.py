@@ -10,6 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 from processes import Started
+from test_cli import one_sentence
 from test_store import ONE
 
 from bump.store import ProfileStore
@@ -238,3 +239,17 @@ def test_refusals_before_it_listens(here, tmp_path, monkeypatch):
     assert "begins with http" in here("serve", "--upstream", "localhost", code=2).stderr
     assert "BUMP_SERVE_KEY" in here("serve", *up, "--host", "0.0.0.0", code=2).stderr
     assert "no such file" in here("serve", *up, "--store", tmp_path / "none.db", code=2).stderr
+
+
+def test_a_port_that_is_taken_is_one_sentence(here, tmp_path, monkeypatch):
+    with ProfileStore(tmp_path / "p.db", create=True):
+        pass
+    serve = ["serve", "--store", tmp_path / "p.db", "--upstream", "http://127.0.0.1:9/v1"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"Nothing can listen on 127.0.0.1:{port}" in one_sentence(here(*serve, "--port", port, code=2).stderr)
+    assert "port is at most 65535" in one_sentence(here(*serve, "--port", 70000, code=2).stderr)
+    for name in ("BUMP_SERVE_KEY", "BUMP_UPSTREAM_KEY"):
+        monkeypatch.setenv(name, " ")
+        assert f"{name} is there and empty" in one_sentence(here(*serve, code=2).stderr)
+        monkeypatch.delenv(name)

@@ -4,6 +4,7 @@ killed and resumed, interrupted, on two processes, stopped by an alarm, and ever
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -259,6 +260,16 @@ def test_several_visible_gpus_are_refused(monkeypatch):
         (dict(max_completion_length=8.5), "max_completion_length is a whole number"),
         (dict(seed=-1), "seed is at least 0"),
         (dict(length_slope=-1), "length_slope is at least 0"),
+        (dict(per_device_train_batch_size=0), "per_device_train_batch_size is at least 1"),
+        (dict(loss_type="foo"), "loss_type is grpo or"),
+        (dict(infonce_temperature=float("nan")), "infonce_temperature is above 0"),
+        (dict(judge_timeout=0), "judge_timeout is at least"),
+        (dict(judge_concurrency=0), "judge_concurrency is at least 1"),
+        (dict(judge_batch_tokens=0), "judge_batch_tokens is at least 1"),
+        (dict(judge_gpu_memory=1.5), "judge_gpu_memory is a share"),
+        (dict(save_only_model=True), "save_only_model would let"),
+        (dict(ignore_data_skip=True), "ignore_data_skip would let"),
+        (dict(negatives="hard", hard_fraction=0.05), "is nobody; raise it"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, says):
@@ -401,3 +412,104 @@ def test_the_trainer_reads_the_tokens_that_a_frozen_writer_reads(small_log, tmp_
     row = next(r for r in trainer.train_dataset if r["user_id"] == user.user_id)
     assert trainer._tokenize_prompts([row["prompt"]])[0] == [expected]
     assert tokenizer.decode(expected).endswith("This person likes")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--eval_strategy", "steps"],
+        ["--sync_ref_model", "true"],
+        ["--report_to", "nowhere"],
+    ],
+)
+def test_flags_that_trl_refuses_leave_no_run_behind(here, small_log, tmp_path, flags):
+    out = tmp_path / "run"
+    said = here("train", "--logs", small_log, "--output_dir", out, *SMALL, "--max_steps", 1, *flags, code=2).stderr
+    assert one_sentence(said.strip().splitlines()[-1])
+    assert not (out / "run.json").exists() and not (out / "bump_config.json").exists()
+
+
+def test_every_loss_is_one_of_trl():
+    import inspect
+
+    from trl import GRPOTrainer
+
+    from bump.training.config import LOSSES
+
+    code = inspect.getsource(GRPOTrainer)
+    assert all(f'"{loss}"' in code for loss in LOSSES)
+
+
+def test_a_folder_with_another_name_stays(tmp_path):
+    from bump.training.runs import forget_after
+
+    for name in ("checkpoint-2", "checkpoint-4", "checkpoint-best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "complete").write_text("{}")
+    forget_after(tmp_path, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-best"]
+
+
+def test_a_run_that_goes_on_keeps_its_precision(tmp_path):
+    from bump.training.config import BumpConfig
+
+    for kept in (True, False):
+        (tmp_path / "bump_config.json").write_text(json.dumps(dict(bf16=kept)))
+        goes_on = BumpConfig(output_dir=str(tmp_path), resume_from_checkpoint="true", use_peft=True)
+        assert goes_on.bf16 is kept
+
+
+def test_a_run_that_goes_on_with_another_loss_is_refused(here, small_log, tmp_path):
+    run = ["train", "--logs", small_log, "--output_dir", tmp_path / "run", *SMALL]
+    here(*run, "--max_steps", 1)
+    more = ["--max_steps", 2, "--resume_from_checkpoint", "true", "--sapo_temperature_pos", 2]
+    said = here(*run, *more, code=2).stderr.strip().splitlines()[-1]
+    assert "was begun with sapo_temperature_pos=" in one_sentence(said)
+
+
+def test_a_stop_waits_for_a_line_of_metrics(small_log, tmp_path):
+    out = tmp_path / "run"
+    p = start(small_log, out, "--max_steps", "400", "--logging_steps", "4", "--save_steps", "400")
+    wait_for(p, out, 1)
+    p.send_signal(signal.SIGINT)
+    p.finish(130)
+    (folder,) = out.glob("checkpoint-*")
+    step = int(folder.name.split("-")[1])
+    assert step % 4 == 0 and json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == step
+
+
+def test_beta_with_an_adapter_is_refused(tmp_path):
+    from bump.errors import BumpError
+    from bump.training.config import BumpConfig
+    from bump.training.fit import load_policy
+
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "embedded"}')
+    with pytest.raises(BumpError, match="bump export"):
+        load_policy(str(tmp_path), BumpConfig(output_dir="unused", beta=0.1))
+
+
+def test_batches_of_the_model_that_is_named_are_not_refused():
+    from bump.cli.train import _parsed
+
+    settings = ["--output_dir", "unused", "--per_device_train_batch_size", "9"]
+    assert _parsed([*settings, "--model", "smollm2"])[1].users_per_step == 9
+    assert _parsed([*settings, "--model=smollm2"])[1].users_per_step == 9
+
+
+def test_the_closing_command_can_be_copied(here, small_log, tmp_path):
+    rows = [json.loads(line) for path in (small_log,) for line in path.read_text().splitlines()]
+    log, out = tmp_path / "my logs.jsonl", tmp_path / "run"
+    log.write_text("".join(json.dumps({"who" if k == "user_id" else k: v for k, v in r.items()}) + "\n" for r in rows))
+    own = ["--logs", log, "--user_field", "who", "--scrub", "true"]
+    said = here("train", *own, "--output_dir", out, *SMALL, "--max_steps", 1).stdout.strip().splitlines()[-1]
+    command = shlex.split(said.partition(": ")[2])
+    assert command[:2] == ["bump", "profile"] and command[2:8] == [str(w) for w in own]
+    here(*command[1:-1], tmp_path / "profiles.db")
+
+
+def test_a_step_that_uses_a_batch_twice_is_counted_twice():
+    from bump.training.config import BumpConfig, cost_of
+
+    once, twice = (BumpConfig(output_dir="unused", num_iterations=n, save_steps=50) for n in (1, 2))
+    assert cost_of(once, 160).startswith("30 steps") and cost_of(twice, 160).startswith("60 steps")
+    assert "once in 2 steps to write" in cost_of(twice, 160)

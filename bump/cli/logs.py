@@ -10,7 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..errors import BumpError, check_choice, check_whole
@@ -47,6 +47,13 @@ class SourceFlags:
     def fields(self) -> Fields:
         "The names of the columns."
         return Fields(self.user_field, self.text_field, self.time_field)
+
+    def given(self) -> list[str]:
+        "The flags that name this log and how it is read, for a command that is to be copied."
+        others = (f for f in fields(SourceFlags) if f.name != "logs" and getattr(self, f.name) != f.default)
+        said = {f.name: getattr(self, f.name) for f in others}
+        more = [w for name, x in said.items() for w in (f"--{name}", "true" if x is True else str(x))]
+        return ["--logs", str(self.logs), *more]
 
     def named(self) -> str:
         "The log. Raises `BumpError` if none is named."

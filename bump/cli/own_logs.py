@@ -76,21 +76,29 @@ def quickstart_on_logs(logs: Logs, own: OwnLogs, folder: Path) -> None:
     "Write, train, write again, compare; goes on where it was interrupted."
     unseen = unseen_users(logs, own)
     with locked(folder):
-        JobFolder(folder, asdict(own), name="quickstart.json").begin()
         from bump.judges import make_judge
+        from bump.models import model_folder
+        from bump.prompts import load_prompt
         from bump.report import write_report
         from bump.training.config import cost_of
         from bump.training.fit import train
-        from bump.training.runs import last_reward
+        from bump.training.runs import MARK, last_reward
 
+        job = JobFolder(folder, asdict(own), name="quickstart.json")
+        job.check()
         judges = [make_judge(own.judge)] + [make_judge("bm25")] * (own.judge != "bm25")
+        model_folder(own.model), load_prompt(own.prompts)
+        job.begin()  # what can't be used is not written down
         print(f"{logs.summary()}; {len(unseen)} users who are never trained on are scored")
         drafts = _drafts(unseen, own, folder)
         run = folder / "run"
-        if not list(run.glob("*model.safetensors")):
+        if not (run / MARK).exists():
             users, config = choose_users(logs, "train"), own_config(own, run)
             print(f"training {own.model}: {cost_of(config, len(users))}")
-            train(users, own.model, config, judges[0])
+            try:
+                train(users, own.model, config, judges[0])
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("interrupted; the same command with --output_dir goes on from here") from None
         write_report([run], run / "report.html")
         print(f"{last_reward(run)}; more in {run / 'report.html'}")
         sides = {

@@ -214,6 +214,7 @@ class ScoreFlags(JudgeFlags, PoolSettings, LogFlags):
 
     def __post_init__(self):
         PoolSettings.__post_init__(self)
+        self.check_judge()
         if self.hold_out < 1:
             raise BumpError("Scoring needs held-out records; --hold_out must be at least 1.")
 

@@ -39,7 +39,8 @@ class QuickstartFlags(LogFlags):
 
     def __post_init__(self):
         check_whole(0, seed=self.seed)
-        check_whole(1, max_steps=self.max_steps, n_users=self.n_users)
+        check_whole(1, max_steps=self.max_steps)
+        check_whole(100, n_users=self.n_users)  # of fewer, too few would be left to compare
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #09a149d0
 def free_folder(base: str) -> Path:
@@ -76,7 +77,10 @@ def quickstart(argv: list[str]) -> None:
         f"training on {len(logs.part('train')):,} users, {config.users_per_step} a step, "
         f"{config.num_generations} profiles each, judge {config.judge}"
     )
-    run = train(logs.part("train"), "embedded", config, judges[0])
+    try:
+        run = train(logs.part("train"), "embedded", config, judges[0])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; this quick start takes two minutes and begins anew") from None
     write_report([run], run / "report.html")
     print(f"{last_reward(run)}; more in {run / 'report.html'}")
     after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed, CONTROLS)

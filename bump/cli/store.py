@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,8 @@ class ServeFlags:
 
     def __post_init__(self):
         check_whole(1, port=self.port, max_body=self.max_body)
+        if self.port > 65535:
+            raise BumpError(f"port is at most 65535, not {self.port}.")
         check_at_least(0.001, timeout=self.timeout)
         if self.upstream and not self.upstream.startswith(("http://", "https://")):
             raise BumpError(f"upstream is an address that begins with http:// or https://, not {self.upstream!r}.")
@@ -121,7 +124,7 @@ def serve_command(argv: list[str]) -> None:
     (flags,) = parse(argv, ServeFlags)
     if not flags.upstream:
         raise BumpError("Which server is behind? Give its address with --upstream.")
-    key, upstream_key = os.environ.get("BUMP_SERVE_KEY"), os.environ.get("BUMP_UPSTREAM_KEY")
+    key, upstream_key = _key("BUMP_SERVE_KEY"), _key("BUMP_UPSTREAM_KEY")
     if not key and flags.host not in ("127.0.0.1", "localhost", "::1"):
         raise BumpError(f"Who may read profiles from {flags.host}? Set a key in the environment: BUMP_SERVE_KEY.")
     uvicorn = _uvicorn()
@@ -132,8 +135,27 @@ def serve_command(argv: list[str]) -> None:
     expected.addFilter(lambda r: not (r.exc_info and isinstance(r.exc_info[1], BrokeOff)))
     with ProfileStore(flags.store) as store:
         serving = Serving(store, flags.upstream.rstrip("/"), key, upstream_key, flags.timeout, flags.max_body)
-        print(f"{flags.store}: {len(store):,} profiles, on http://{flags.host}:{flags.port}/v1", flush=True)
-        uvicorn.run(make_app(serving), host=flags.host, port=flags.port, access_log=False, log_level="warning")
+        with _listening(flags.host, flags.port) as listening:
+            print(f"{flags.store}: {len(store):,} profiles, on http://{flags.host}:{flags.port}/v1", flush=True)
+            config = uvicorn.Config(make_app(serving), access_log=False, log_level="warning")
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _key(name: str) -> str | None:
+    key = os.environ.get(name)
+    if key is not None and not key.strip():
+        raise BumpError(f"The environment variable {name} is there and empty; give it a key, or unset it.")
+    return key
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as e:
+        raise BumpError(
+            f"Nothing can listen on {host}:{port} ({e.strerror or e}); choose another --host or --port."
+        ) from None
 
 # %% ../../nbs/14h_cli_store.ipynb #c9ec2146
 def _uvicorn():

@@ -5,13 +5,14 @@
 # %% ../../nbs/14b_cli_train.ipynb #331f3018
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from .defaults import choose_model, training_settings
 from .logs import LogFlags, choose_users
 from ..errors import BumpError
-from ..flags import flag, parse
+from ..flags import flag, parse, peek
 
 # %% auto #0
 __all__ = ['REPORT_FILE', 'TrainFlags', 'train_command', 'ReportFlags', 'report_command']
@@ -33,6 +34,18 @@ class TrainFlags(LogFlags):
     dry_run: bool = flag(False, "Load everything, try one batch, say what came out, and stop.")
 
 # %% ../../nbs/14b_cli_train.ipynb #13b00a56
+def _parsed(argv: list[str]):  # before the log says which model suits it: the settings of any that may
+    from bump.training.config import BumpConfig
+
+    named = peek(argv, TrainFlags).model
+    for settings in [training_settings(m) for m in ([named] if named else ["smollm2", "embedded"])]:
+        try:
+            return parse(argv, TrainFlags, BumpConfig, defaults=settings)
+        except BumpError as e:
+            why = e
+    raise why
+
+
 def train_command(argv: list[str]) -> None:
     "Train a profile writer on a log."
     from bump.training.config import BumpConfig
@@ -40,7 +53,7 @@ def train_command(argv: list[str]) -> None:
     from bump.training.preflight import preflight
     from bump.training.runs import last_checkpoint, last_reward
 
-    flags, config = parse(argv, TrainFlags, BumpConfig)
+    flags, config = _parsed(argv)
     if not flags.dry_run and config.output_dir in (None, "trainer_output"):
         raise BumpError("Where to? Give a folder for the run with --output_dir.")
     # a folder that can't be used is refused before anything is loaded
@@ -48,8 +61,9 @@ def train_command(argv: list[str]) -> None:
     logs = flags.read(config.n_hidden)
     users = choose_users(logs, flags.users)
     model, note = choose_model(flags.model, users)
-    if settings := training_settings(model):  # of the model, below those that were given
-        flags, config = parse(argv, TrainFlags, BumpConfig, defaults=settings)
+    flags, config = parse(
+        argv, TrainFlags, BumpConfig, defaults=training_settings(model)
+    )  # below those that were given
     if config.process_index == 0:
         print("\n".join(filter(None, [f"{logs.summary()}; training on {len(users):,} ({flags.users})", note])))
     setup = prepare(users, model, config)
@@ -65,7 +79,8 @@ def train_command(argv: list[str]) -> None:
 
         write_report([folder], folder / REPORT_FILE)
         print(f"{last_reward(folder)}; more in {folder / REPORT_FILE}")
-        print(f"write profiles with it: bump profile --logs {flags.logs} --model {folder} --output profiles.db")
+        command = ["bump", "profile", *flags.given(), "--model", str(folder), "--output", "profiles.db"]
+        print(f"write profiles with it: {shlex.join(command)}")
 
 # %% ../../nbs/14b_cli_train.ipynb #bca949f3
 @dataclass

@@ -5,6 +5,7 @@
 # %% ../../nbs/08c_training_alarms.ipynb #46f7e900
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -29,8 +30,9 @@ class Stop(TrainerCallback):
         self.why, self.interrupted = None, False
 
     def on_step_end(self, args, state, control, **_):
-        "Stop behind a whole generation, once any process wants to."
-        if state.global_step % args.generation_cycle or state.global_step >= state.max_steps:
+        "Stop behind a whole generation and a line of metrics, once any process wants to."
+        whole = math.lcm(args.generation_cycle, int(args.logging_steps))
+        if state.global_step % whole or state.global_step >= state.max_steps:
             return
         self.why = next((why for why in from_all([self.why]) if why), None)
         if self.why:

@@ -11,11 +11,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from trl import GRPOConfig
 
 from ..errors import BumpError, check_choice, check_whole
+from ..files import read_facts
 from ..flags import flag
 from ..interactions import User
 from ..judges import JudgeFlags
@@ -26,8 +28,9 @@ from ..rankings import Judge
 from ..reward import BumpReward, RewardSettings, reward_of_nothing
 
 # %% auto #0
-__all__ = ['UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch', 'fill_for_machine',
-           'check_saving', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of', 'cost_of', 'Setup']
+__all__ = ['LOSSES', 'CONFIG_FILE', 'UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch',
+           'fill_for_machine', 'check_saving', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of',
+           'cost_of', 'steps_of_an_epoch', 'Setup']
 
 # %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
@@ -129,6 +132,9 @@ class TrlFlags(GRPOConfig):
     save_total_limit: int | None = flag(2, "Checkpoints to keep.")
 
 # %% ../../nbs/08_training_config.ipynb #ab0b1b23
+LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")  # those of TRL
+
+
 @dataclass
 class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
     "Settings of a BUMP training run; every field of `trl.GRPOConfig` is available too."
@@ -140,7 +146,10 @@ class BumpConfig(JudgeFlags, RunFlags, UserFlags, RewardSettings, TrlFlags):
         self.check_users()
         self.check_run_flags()
         load_judge_prompt(self.judge_prompts)
+        self.check_judge()
         check_whole(1, num_generations=self.num_generations, max_completion_length=self.max_completion_length)
+        check_whole(1, per_device_train_batch_size=self.per_device_train_batch_size)
+        check_choice("loss_type", self.loss_type, LOSSES)
         fill_for_machine(self)
         derive_batch(self, int(os.environ.get("WORLD_SIZE", 1)))
         GRPOConfig.__post_init__(self)
@@ -214,9 +223,14 @@ def rows_of_a_batch(c: BumpConfig, share: int) -> int:
     return max(whole or fitting or [1])
 
 # %% ../../nbs/08_training_config.ipynb #5fc01f0b
+CONFIG_FILE = "bump_config.json"  # in a run folder
+
+
 def fill_for_machine(c: BumpConfig) -> None:
     "Decide what was left open by what this machine has."
-    gpu = torch.cuda.is_available()
+    gpu, before = torch.cuda.is_available(), Path(c.output_dir or "", CONFIG_FILE)
+    if c.bf16 is None and c.resume_from_checkpoint not in (None, False, "false") and before.exists():
+        c.bf16 = read_facts(before).get("bf16")  # a run that goes on, perhaps elsewhere, goes on as it was begun
     if c.bf16 is None:
         c.bf16 = not c.fp16 and (gpu or (c.use_peft and bf16_is_faster()))
     if c.gradient_checkpointing is None:
@@ -234,6 +248,9 @@ def check_saving(c: BumpConfig) -> None:
     "Raise `BumpError` where a checkpoint would not be complete, or would be the only one."
     if c.logging_steps < 1 or c.logging_steps % 1:
         raise BumpError(f"logging_steps is a whole number of at least 1, not {c.logging_steps:g}.")
+    for name in ("save_only_model", "ignore_data_skip"):
+        if getattr(c, name):
+            raise BumpError(f"{name} would let a run go on otherwise than it was begun; leave it out.")
     if c.save_total_limit is not None and c.save_total_limit < 2:
         raise BumpError(
             "save_total_limit must be at least 2: while a checkpoint is written, the one before must be there."
@@ -308,14 +325,20 @@ def chance_of(config: BumpConfig) -> float:
 # %% ../../nbs/08_training_config.ipynb #1fb4cb5d
 def cost_of(config: BumpConfig, n_users: int) -> str:
     "The steps of a training on so many users, and what a step reads and writes at most, as a sentence."
-    c, epoch = config, n_users // config.users_per_step
+    c, epoch = config, steps_of_an_epoch(config, n_users)
     steps = c.max_steps if c.max_steps > 0 else math.ceil(c.num_train_epochs * epoch)
     prompts = 1 if c.share_prompts else c.num_generations
     tokens = c.users_per_step * (prompts * c.max_prompt_tokens + c.num_generations * c.max_completion_length)
+    written = "once to write" if c.num_iterations == 1 else f"once in {c.num_iterations} steps to write"
     return (
         f"{steps:,} steps of {c.users_per_step} users × {c.num_generations} profiles: at most {tokens:,} tokens a "
-        "step, once to write and once with gradients; the bar tells the time after two steps"
+        f"step, {written} and once with gradients; the bar tells the time after two steps"
     )
+
+
+def steps_of_an_epoch(c: BumpConfig, n_users: int) -> int:
+    "The optimizer steps in which every user comes once; each batch is used `num_iterations` times."
+    return n_users // c.users_per_step * c.num_iterations
 
 # %% ../../nbs/08_training_config.ipynb #2fb7fba3
 @dataclass

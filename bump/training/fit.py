@@ -12,8 +12,9 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from ..encoders import choose_encoder
+from ..engines.base import reason_of
 from ..errors import BumpError
-from ..files import locked
+from ..files import locked, write_json
 from ..interactions import User
 from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder, record_base
 from ..neighbours import hardest_positives, likeness
@@ -22,7 +23,7 @@ from ..rankings import Judge
 from ..reward import RewardPart, from_all
 from .alarms import Alarms, Stop
 from .config import BumpConfig, Setup, check_run, prompt_dataset
-from .runs import MarkCheckpoints, RunLog, last_checkpoint, open_run_folder
+from .runs import MARK, MarkCheckpoints, RunLog, last_checkpoint, open_run_folder
 from .trainer import BumpTrainer, user_order
 
 # %% auto #0
@@ -78,10 +79,10 @@ def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
 # %% ../../nbs/08e_training_fit.ipynb #1dc365a5
 def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Path:
     checkpoint = last_checkpoint(s.config)
+    trainer = _trainer(s, stop, callbacks)  # settings that TRL can't use leave no folder behind
     from_all([None])  # nobody writes before all have looked
     if s.config.process_index == 0:
         open_run_folder(folder, s, checkpoint)
-    trainer = _trainer(s, stop, callbacks)
     with stop.on_interrupt():
         trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
@@ -91,8 +92,10 @@ def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback
             "go on with the same command and --resume_from_checkpoint true."
         )
     trainer.save_model(str(folder))
-    if s.config.use_peft and s.config.process_index == 0:
-        record_base(folder, s.lm.name)
+    if s.config.process_index == 0:
+        if s.config.use_peft:
+            record_base(folder, s.lm.name)
+        write_json(folder / MARK, dict(step=state.global_step))
     return folder
 
 # %% ../../nbs/08e_training_fit.ipynb #88287164
@@ -100,15 +103,22 @@ def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Bump
     from transformers.trainer_callback import PrinterCallback
 
     reward = s.reward()
-    trainer = BumpTrainer(
-        s.lm.model.train(),
-        RewardPart.all_of(reward) if s.config.reward_parts else reward,
-        s.config,
-        prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens, load_prompt(s.config.prompts)),
-        processing_class=s.lm.tokenizer,
-        peft_config=_lora(s.config),
-        order=user_order(s.users, s.config, s.known),
-    )
+    prompts = prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens, load_prompt(s.config.prompts))
+    order = user_order(s.users, s.config, s.known)
+    try:
+        trainer = BumpTrainer(
+            s.lm.model.train(),
+            RewardPart.all_of(reward) if s.config.reward_parts else reward,
+            s.config,
+            prompts,
+            processing_class=s.lm.tokenizer,
+            peft_config=_lora(s.config),
+            order=order,
+        )
+    except (ValueError, TypeError, NotImplementedError, ImportError) as e:
+        raise (
+            e if isinstance(e, BumpError) else BumpError(f"TRL refuses these settings: {reason_of(e).rstrip('.')}.")
+        ) from e
     mark = MarkCheckpoints(s.lm.name if s.config.use_peft else None)
     for c in (RunLog(reward, s.chance, trainer.seconds), Alarms(stop), stop, mark, *callbacks):
         trainer.add_callback(c)
@@ -120,6 +130,11 @@ def load_policy(model: str, config: BumpConfig) -> LoadedModel:
     "The model to train; a learning rate that was left open is set by its size."
     if config.use_peft and is_adapter(model_folder(model)):
         raise BumpError(f"{model} is a LoRA adapter already; merge it into its base first, or train without use_peft.")
+    if config.beta and is_adapter(model_folder(model)):
+        raise BumpError(
+            f"{model} is a LoRA adapter, and beta would compare with its base alone; merge it with `bump export`, and "
+            "train what that writes."
+        )
     if is_encoder_decoder(model):
         raise BumpError(
             f"{model} is an encoder-decoder model, which GRPO can't train; the writer must be a causal one."

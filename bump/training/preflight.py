@@ -15,7 +15,7 @@ from ..pools import false_negatives
 from ..prompts import begun, encode, joined, load_prompt, profile_prompt
 from ..reward import Batch, score_batch, total_reward
 from ..seeds import named_rng
-from .config import Setup, cost_of
+from .config import Setup, cost_of, steps_of_an_epoch
 from .packing import TILE, tokens_read
 from .trainer import user_order, why_apart
 
@@ -145,7 +145,7 @@ def _look_at_users(s: Setup, batch: Batch, report: Report) -> None:
         )
     short = [u for u, avoid in rivals.items() if len(rivals) - len(avoid) < c.num_negatives]
     report.facts["users"] = (
-        f"{len(s.users):,}, {c.users_per_step} a step, {len(s.users) // c.users_per_step:,} steps an epoch"
+        f"{len(s.users):,}, {c.users_per_step} a step, {steps_of_an_epoch(c, len(s.users)):,} steps an epoch"
     )
     report.facts["cost"] = cost_of(c, len(s.users))
     report.facts["judge"] = s.judge.name

@@ -27,7 +27,7 @@ from bump.prompts import (
     save_prompt,
 )
 from ..reward import BumpReward, Parts, RewardSettings, Sample
-from .config import BumpConfig, Setup, data_fingerprint
+from .config import CONFIG_FILE, BumpConfig, Setup, data_fingerprint
 
 # %% auto #0
 __all__ = ['MARK', 'SAME', 'RunLog', 'sampled', 'placed', 'MarkCheckpoints', 'checkpoints', 'last_checkpoint', 'check_same_run',
@@ -171,7 +171,12 @@ SAME = (  # settings that decide what is learned
     *("loss_type", "beta", "epsilon", "epsilon_high", "delta", "importance_sampling_level"),
     *("reward_parts", "reward_weights", "multi_objective_aggregation"),
     *("scale_rewards", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "adam_beta1", "adam_beta2"),
-    *("weight_decay", "max_grad_norm", "use_peft", "lora_r", "lora_alpha"),
+    *("lr_scheduler_kwargs", "adam_epsilon", "optim_args", "weight_decay", "max_grad_norm"),
+    *("use_peft", "lora_r", "lora_alpha", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
+    *("top_entropy_quantile", "entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max"),
+    *("entropy_coef_delta", "entropy_target", "sapo_temperature_neg", "sapo_temperature_pos"),
+    *("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg", "off_policy_mask_threshold"),
+    *("use_bias_correction_kl", "generation_kwargs", "disable_dropout"),
 )
 
 # %% ../../nbs/08b_training_runs.ipynb #cbbc8c70
@@ -180,16 +185,16 @@ def check_same_run(config: BumpConfig, facts: Mapping) -> None:
     folder, advice = Path(config.output_dir), "bring back the old one, or choose another output_dir"
     settings = {name: getattr(config, name) for name in SAME}
     defaults = {f.name: f.default for f in fields(config)}  # what a run of an older version, without a field, did
-    before = defaults | read_facts(folder / "bump_config.json")
+    before = defaults | read_facts(folder / CONFIG_FILE)
     check_same(folder, before, json.loads(json.dumps(settings, default=str)), advice)
     JobFolder(folder, facts, advice=advice).check()
 
 # %% ../../nbs/08b_training_runs.ipynb #5efcf2e2
 def forget_after(folder: Path, step: int) -> None:
-    "Remove checkpoints past `step`, and unfinished ones."
+    "Remove checkpoints past `step`, and unfinished ones; a folder with another name, like checkpoint-best, stays."
     kept = {p for s, p in checkpoints(folder).items() if s <= step}
     for p in folder.glob("checkpoint-*"):
-        if p not in kept:
+        if p not in kept and p.name.removeprefix("checkpoint-").isdigit():
             shutil.rmtree(p)
 
 # %% ../../nbs/08b_training_runs.ipynb #b5245d24
@@ -224,7 +229,7 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
     elif next(folder.glob("checkpoint-*"), None):
         raise BumpError(f"{folder} holds checkpoints of something else; choose another output_dir.")
     forget_after(folder, int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
-    write_json(folder / "bump_config.json", s.config.to_dict())
+    write_json(folder / CONFIG_FILE, s.config.to_dict())
     words = load_judge_prompt(s.config.judge_prompts)
     save_prompt(load_prompt(s.config.prompts), folder / PROMPT_FILE, words)
     write_json(folder / "run.json", facts | dict(versions=versions()))
@@ -240,6 +245,7 @@ def last_reward(folder: Path, n: int = 10) -> str:
     if not rewards:
         return "no step was logged"
     n = min(n, len(rewards))
-    chance = json.loads((folder / "run.json").read_text())["chance"]
+    chance = json.loads((folder / "run.json").read_text()).get("chance")  # a labelled reward has none
     first, last = sum(rewards[:n]) / n, sum(rewards[-n:]) / n
-    return f"mean reward of the first {n} steps {first:.3f}, of the last {n} {last:.3f} (chance {chance:.3f})"
+    told = "" if chance is None else f" (chance {chance:.3f})"
+    return f"mean reward of the first {n} steps {first:.3f}, of the last {n} {last:.3f}{told}"
