@@ -424,7 +424,6 @@ def make_tokenizer(recipe: Recipe):
 def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
     "Train in the folder `work`, or go on with a training there. Returns model and tokenizer."
     from transformers import Trainer, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     tokenizer = _start(work, recipe)
     args = TrainingArguments(
@@ -454,8 +453,13 @@ def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
         callbacks=[_progress(work)],
     )
     _silence(trainer)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(work))
+    trainer.train(resume_from_checkpoint=_last_whole(work))
     return trainer.model, tokenizer
+
+
+def _last_whole(work: Path) -> str | None:  # a checkpoint that was cut off lacks the file that is written last
+    whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda p: int(p.name.rpartition("-")[2]))) if whole else None
 
 # %% ../nbs/11_embedded.ipynb #efcffba4
 def _start(work: Path, recipe: Recipe):
