@@ -15,8 +15,8 @@ from math import ceil
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .engines.base import Engine, reason_of
-from .errors import BumpError, check_whole
+from .engines.base import Engine
+from .errors import BumpError, check_whole, reason_of
 from .prepared import PreparedUsers
 from .profiles import Profile, WriterTask
 

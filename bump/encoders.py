@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BumpError
+from .errors import BumpError, reason_of
 
 # %% auto #0
 __all__ = ['DEFAULT_ENCODER', 'MINILM', 'load_encoder', 'encode_texts', 'load_bm25s', 'choose_encoder', 'unit_rows']
@@ -35,10 +35,31 @@ def load_encoder(model: str):
 
     folder = _minilm() if model == "minilm" else model_folder(model)
     try:
-        return SentenceTransformer(str(folder), trust_remote_code=False)
+        encoder = SentenceTransformer(str(folder), trust_remote_code=False)
+        missing = _missing(encoder, folder)
     except Exception as e:  # whatever libraries raise at a folder of something else
-        why = " ".join((str(e) or type(e).__name__).split())[:200]
-        raise BumpError(f"{folder}: can't be loaded as an encoder ({why}).") from e
+        raise BumpError(f"{folder}: can't be loaded as an encoder ({reason_of(e)}).") from e
+    if missing:  # they were drawn at random
+        raise BumpError(f"{folder}: weights of the encoder are missing ({missing[0]}); copy all files.")
+    return encoder
+
+
+def _missing(encoder, folder: Path) -> list[str]:
+    "Parameters that no safetensors file in the folder has, whatever stands before their names; poolers are not read."
+    from safetensors import safe_open
+
+    there: set[str] = set()
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "np") as f:
+            there.update(f.keys())
+    names = [n for n, _ in encoder[0].named_parameters() if "pooler" not in n]
+    endings = {key[at:] for key in there for at in (0, *(i + 1 for i, c in enumerate(key) if c == "."))}
+    return [n for n in names if there and n not in endings and not _endings(n) & there]
+
+
+def _endings(name: str) -> set[str]:  # at least two parts of a name
+    parts = name.split(".")
+    return {".".join(parts[i:]) for i in range(len(parts) - 1)}
 
 
 def _minilm() -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from numbers import Integral, Real
 
 # %% auto #0
-__all__ = ['BumpError', 'check_at_least', 'check_whole', 'check_choice']
+__all__ = ['BumpError', 'check_at_least', 'check_whole', 'check_choice', 'reason_of']
 
 # %% ../nbs/20_errors.ipynb #fd28a474
 class BumpError(ValueError):
@@ -47,3 +47,9 @@ def check_choice(name: str, value, known: Collection[str]) -> None:
     "Raise `BumpError` where `value` is none of `known`."
     if value not in known:
         raise BumpError(f"{name} is {' or '.join(known)}, not {value!r}.")
+
+# %% ../nbs/20_errors.ipynb #0958d096
+def reason_of(e: BaseException) -> str:
+    "The message of an error on one line of at most 200 characters, or its kind where it says nothing."
+    said = " ".join(str(e).split()) or type(e).__name__
+    return said if len(said) <= 200 else said[:199] + "…"

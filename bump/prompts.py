@@ -333,8 +333,9 @@ def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = No
 
 def run_folder(model: str) -> Path:
     "Where it stands what the policy in a folder was told: of a checkpoint that is its run's folder."
-    folder = Path(model.removeprefix("vllm:")).absolute()
-    return folder.parent if re.fullmatch(r"checkpoint-\w+", folder.name) else folder
+    folder = Path(model.removeprefix("vllm:")).expanduser().resolve()
+    own = (folder / PROMPT_FILE).is_file()  # a folder of any name that was exported, or is a run's own
+    return folder.parent if not own and re.fullmatch(r"checkpoint-\w+", folder.name) else folder
 
 
 def prompt_of(model: str) -> WriterPrompt:

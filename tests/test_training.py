@@ -420,6 +420,8 @@ def test_the_trainer_reads_the_tokens_that_a_frozen_writer_reads(small_log, tmp_
         ["--eval_strategy", "steps"],
         ["--sync_ref_model", "true"],
         ["--report_to", "nowhere"],
+        ["--lr_scheduler_type", "cosine_with_min_lr"],
+        ["--optim", "adamw_bnb_8bit"],
     ],
 )
 def test_flags_that_trl_refuses_leave_no_run_behind(here, small_log, tmp_path, flags):
@@ -427,6 +429,26 @@ def test_flags_that_trl_refuses_leave_no_run_behind(here, small_log, tmp_path, f
     said = here("train", "--logs", small_log, "--output_dir", out, *SMALL, "--max_steps", 1, *flags, code=2).stderr
     assert one_sentence(said.strip().splitlines()[-1])
     assert not (out / "run.json").exists() and not (out / "bump_config.json").exists()
+
+
+def test_a_run_that_is_over_trains_no_step_more(here, small_log, tmp_path):
+    out = tmp_path / "run"
+    run = ["train", "--logs", small_log, "--output_dir", out, *SMALL, "--max_steps", 1, "--save_steps", 1]
+    here(*run)
+    before = {name: (out / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors")}
+    for name in ("complete", "model.safetensors"):
+        (out / name).unlink()  # as if killed while it saved
+    here(*run, "--resume_from_checkpoint", "true")
+    assert {name: (out / name).read_bytes() for name in before} == before and (out / "complete").exists()
+    assert not (out / "checkpoint-2").exists()
+
+
+def test_the_last_line_of_a_training_names_the_chance_of_what_competed(tmp_path):
+    from bump.training.runs import last_reward
+
+    (tmp_path / "run.json").write_text('{"chance": 0.4}')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5, "bump/chance": 0.6}\n')
+    assert last_reward(tmp_path).endswith("(chance 0.600)")
 
 
 def test_every_loss_is_one_of_trl():

@@ -39,8 +39,7 @@ class QuickstartFlags(LogFlags):
 
     def __post_init__(self):
         check_whole(0, seed=self.seed)
-        check_whole(1, max_steps=self.max_steps)
-        check_whole(100, n_users=self.n_users)  # of fewer, too few would be left to compare
+        check_whole(1, max_steps=self.max_steps, n_users=self.n_users)
 
 # %% ../../nbs/14d_cli_quickstart.ipynb #09a149d0
 def free_folder(base: str) -> Path:
@@ -59,6 +58,7 @@ def quickstart(argv: list[str]) -> None:
         quickstart_on_logs(flags.read(hold_out=1), own, folder)
         print(f"\n{time.monotonic() - started:.0f} s; everything is in {folder}")
         return
+    check_whole(100, n_users=flags.n_users)  # of fewer, too few would be left to compare
     from bump.judges import make_judge
     from bump.report import write_report
     from bump.training.fit import train

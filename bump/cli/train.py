@@ -37,8 +37,9 @@ class TrainFlags(LogFlags):
 def _parsed(argv: list[str]):  # before the log says which model suits it: the settings of any that may
     from bump.training.config import BumpConfig
 
-    named = peek(argv, TrainFlags).model
-    for settings in [training_settings(m) for m in ([named] if named else ["smollm2", "embedded"])]:
+    named, helps = peek(argv, TrainFlags).model, {"-h", "--help"} & set(argv)
+    likely = [named] if named else ["embedded"] if helps else ["smollm2", "embedded"]
+    for settings in map(training_settings, likely):
         try:
             return parse(argv, TrainFlags, BumpConfig, defaults=settings)
         except BumpError as e:

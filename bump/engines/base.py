@@ -19,7 +19,7 @@ from ..prompts import SEPARATOR, encode
 # %% auto #0
 __all__ = ['Messages', 'Rngs', 'Group', 'Completion', 'Engine', 'single_tokens', 'usable_set', 'encode_all', 'fits',
            'prefix_groups', 'token_batches', 'order_regex', 'beginnings', 'log_normalized', 'completion',
-           'sampling_settings', 'reason_of', 'EngineSettings']
+           'sampling_settings', 'EngineSettings']
 
 # %% ../../nbs/03a_engines_base.ipynb #3d5a7fe3
 Messages = list[dict[str, str]]
@@ -186,11 +186,6 @@ def sampling_settings(n: int, rngs: Rngs, temperature: float) -> list[dict]:
     if not rngs:
         return [{}] * n
     return [dict(temperature=temperature, seed=int(r.integers(2**31))) for r in rngs]
-
-# %% ../../nbs/03a_engines_base.ipynb #943c3e5d
-def reason_of(e: BaseException) -> str:
-    "The message of an error on one line of at most 200 characters, or its kind where it says nothing."
-    return " ".join(str(e).split())[:200] or type(e).__name__
 
 # %% ../../nbs/03a_engines_base.ipynb #a366855a
 @dataclass(frozen=True)

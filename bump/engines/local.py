@@ -147,7 +147,7 @@ def gumbel_noise(rngs: Sequence[np.random.Generator], temperature: float):
 # %% ../../nbs/03b_engines_local.ipynb #72382cf0
 GREEDY = dict(  # whatever the model's own settings are
     do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0
-) | dict(num_beams=1, min_length=0, min_new_tokens=0)
+) | dict(num_beams=1, min_new_tokens=0)
 
 
 def generate_ended(

@@ -26,10 +26,9 @@ from bump.engines.base import (
     completion,
     log_normalized,
     order_regex,
-    reason_of,
     sampling_settings,
 )
-from ..errors import BumpError
+from ..errors import BumpError, reason_of
 from ..prompts import begun
 
 # %% auto #0

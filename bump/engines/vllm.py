@@ -23,11 +23,10 @@ from bump.engines.base import (
     encode_all,
     log_normalized,
     order_regex,
-    reason_of,
     sampling_settings,
     single_tokens,
 )
-from ..errors import BumpError
+from ..errors import BumpError, reason_of
 from ..models import default_device, is_adapter, load_model, load_tokenizer, model_folder, weights_revision
 from ..prompts import SEPARATOR
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from ..neighbours import likeness
 from ..prompts import encode
 from ..reward import Sample, from_all, length_penalty, to_samples
 from ..training.config import BumpConfig, check_run
-from ..training.fit import Setup, load_policy
+from ..training.fit import Setup, load_policy, set_up
 from ..training.runs import MarkCheckpoints, checkpoints, forget_after, versions
 
 # %% auto #0
@@ -212,6 +213,17 @@ def sft_rows(
     ]
 
 # %% ../../nbs/12f_lamp_training.ipynb #7a344d13
+def _whose(questions: Sequence[Question], profiles: Mapping[str, str]) -> dict[str, str]:
+    "Question → the id of its profile: of its user, as `bump lamp logs` names them, or its own."
+    users, own = {q.user_id for q in questions}, {q.id for q in questions}
+    by_user, by_question = (len(ids & profiles.keys()) / len(ids) for ids in (users, own))
+    if by_user == by_question > 0 and any(q.id != q.user_id for q in questions):
+        raise BumpError(
+            "The profiles may be by user or by question, since the ids are the same numbers; give a store of one kind."
+        )
+    return {q.id: q.user_id if by_user >= by_question else q.id for q in questions}
+
+
 def _rows_of(
     task: Task,
     questions: Sequence[Question],
@@ -222,9 +234,8 @@ def _rows_of(
 ) -> list[dict]:
     if m.name == "copy" or m.profile == "shuffled":
         raise BumpError(f"{m.name} is there to compare answers with; a backbone is not tuned on it.")
-    by_user = all(q.user_id in profiles for q in questions)  # as `bump lamp logs` names them, or by question
-    whose = {q.id: q.user_id if by_user else q.id for q in questions}
-    missing = next((i for i in whose.values() if m.profile and i not in profiles), None)
+    whose = _whose(questions, profiles) if m.profile else {}
+    missing = next((i for i in whose.values() if i not in profiles), None)
     if missing is not None:
         raise BumpError(
             f"There is no profile for user {missing!r} of the train split; write them with `bump profile` for "
@@ -260,8 +271,9 @@ def tune_backbone(
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)  # `locked` takes a path like runs/v1.5 for a file while it isn't there
     with locked(folder) if config.process_index == 0 else nullcontext():
-        checkpoint = _open_tuning(folder, config, _tuning_facts(task, methods, lm, rows, config, settings))
-        trainer = _tuner(lm, rows, config)
+        facts = _tuning_facts(task, methods, lm, rows, config, settings)
+        trainer = set_up(partial(_tuner, lm, rows, config), config)  # what can't be used leaves no folder behind
+        checkpoint = _open_tuning(folder, config, facts)
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(folder))
     return folder

@@ -30,7 +30,7 @@ from ..reward import BumpReward, RewardSettings, reward_of_nothing
 # %% auto #0
 __all__ = ['LOSSES', 'CONFIG_FILE', 'UserFlags', 'RunFlags', 'TrlFlags', 'BumpConfig', 'derive_batch', 'rows_of_a_batch',
            'fill_for_machine', 'check_saving', 'prompt_dataset', 'data_fingerprint', 'check_run', 'chance_of',
-           'cost_of', 'steps_of_an_epoch', 'Setup']
+           'cost_of', 'steps_of_an_epoch', 'n_steps', 'Setup']
 
 # %% ../../nbs/08_training_config.ipynb #95b2bd7f
 @dataclass
@@ -325,8 +325,7 @@ def chance_of(config: BumpConfig) -> float:
 # %% ../../nbs/08_training_config.ipynb #1fb4cb5d
 def cost_of(config: BumpConfig, n_users: int) -> str:
     "The steps of a training on so many users, and what a step reads and writes at most, as a sentence."
-    c, epoch = config, steps_of_an_epoch(config, n_users)
-    steps = c.max_steps if c.max_steps > 0 else math.ceil(c.num_train_epochs * epoch)
+    c, steps = config, n_steps(config, n_users)
     prompts = 1 if c.share_prompts else c.num_generations
     tokens = c.users_per_step * (prompts * c.max_prompt_tokens + c.num_generations * c.max_completion_length)
     written = "once to write" if c.num_iterations == 1 else f"once in {c.num_iterations} steps to write"
@@ -339,6 +338,11 @@ def cost_of(config: BumpConfig, n_users: int) -> str:
 def steps_of_an_epoch(c: BumpConfig, n_users: int) -> int:
     "The optimizer steps in which every user comes once; each batch is used `num_iterations` times."
     return n_users // c.users_per_step * c.num_iterations
+
+
+def n_steps(c: BumpConfig, n_users: int) -> int:
+    "The optimizer steps of a whole training."
+    return c.max_steps if c.max_steps > 0 else math.ceil(c.num_train_epochs * steps_of_an_epoch(c, n_users))
 
 # %% ../../nbs/08_training_config.ipynb #2fb7fba3
 @dataclass

@@ -5,15 +5,16 @@
 # %% ../../nbs/08e_training_fit.ipynb #0246e968
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-from transformers import TrainerCallback
+import torch
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, get_scheduler
 
 from ..encoders import choose_encoder
-from ..engines.base import reason_of
-from ..errors import BumpError
+from ..errors import BumpError, reason_of
 from ..files import locked, write_json
 from ..interactions import User
 from ..models import LoadedModel, is_adapter, is_encoder_decoder, load_model, model_folder, record_base
@@ -22,12 +23,12 @@ from ..prompts import load_prompt
 from ..rankings import Judge
 from ..reward import RewardPart, from_all
 from .alarms import Alarms, Stop
-from .config import BumpConfig, Setup, check_run, prompt_dataset
+from .config import BumpConfig, Setup, check_run, n_steps, prompt_dataset
 from .runs import MARK, MarkCheckpoints, RunLog, last_checkpoint, open_run_folder
 from .trainer import BumpTrainer, user_order
 
 # %% auto #0
-__all__ = ['default_learning_rate', 'prepare', 'train', 'fit', 'load_policy']
+__all__ = ['default_learning_rate', 'prepare', 'train', 'fit', 'set_up', 'load_policy']
 
 # %% ../../nbs/08e_training_fit.ipynb #08754c16
 def default_learning_rate(n_parameters: int, lora: bool) -> float:
@@ -77,6 +78,15 @@ def fit(s: Setup, callbacks: Sequence[TrainerCallback] = ()) -> Path:
         return _fit(s, folder, Stop(), callbacks)
 
 # %% ../../nbs/08e_training_fit.ipynb #1dc365a5
+def _step(checkpoint: str) -> int:
+    return int(Path(checkpoint).name.rpartition("-")[2])
+
+
+def _take_over(trainer: BumpTrainer, checkpoint: str) -> None:
+    trainer._load_from_checkpoint(checkpoint)
+    trainer.state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
+
+
 def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Path:
     checkpoint = last_checkpoint(s.config)
     trainer = _trainer(s, stop, callbacks)  # settings that TRL can't use leave no folder behind
@@ -84,7 +94,10 @@ def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback
     if s.config.process_index == 0:
         open_run_folder(folder, s, checkpoint)
     with stop.on_interrupt():
-        trainer.train(resume_from_checkpoint=checkpoint)
+        if checkpoint and _step(checkpoint) >= n_steps(s.config, len(s.users)):
+            _take_over(trainer, checkpoint)  # transformers would train one step more
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
     if stop.why and state.global_step < state.max_steps:
         raise (KeyboardInterrupt if stop.interrupted else BumpError)(
@@ -99,26 +112,36 @@ def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback
     return folder
 
 # %% ../../nbs/08e_training_fit.ipynb #88287164
+def set_up(make: Callable[[], Trainer], config: TrainingArguments) -> Trainer:
+    "The trainer that `make` makes. Raises `BumpError` where a library refuses the settings, now or later."
+    try:
+        trainer = make()
+        trainer.get_optimizer_cls_and_kwargs(config, trainer.model)
+        idle = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        get_scheduler(config.lr_scheduler_type, idle, config.get_warmup_steps(9), 9, config.lr_scheduler_kwargs)
+    except BumpError:
+        raise
+    except Exception as e:  # whatever a library raises at settings that it does not know
+        raise BumpError(f"These settings can't be used: {reason_of(e).rstrip('.')}.") from e
+    return trainer
+
+
 def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> BumpTrainer:
     from transformers.trainer_callback import PrinterCallback
 
     reward = s.reward()
     prompts = prompt_dataset(s.users, s.lm.tokenizer, s.config.max_prompt_tokens, load_prompt(s.config.prompts))
-    order = user_order(s.users, s.config, s.known)
-    try:
-        trainer = BumpTrainer(
-            s.lm.model.train(),
-            RewardPart.all_of(reward) if s.config.reward_parts else reward,
-            s.config,
-            prompts,
-            processing_class=s.lm.tokenizer,
-            peft_config=_lora(s.config),
-            order=order,
-        )
-    except (ValueError, TypeError, NotImplementedError, ImportError) as e:
-        raise (
-            e if isinstance(e, BumpError) else BumpError(f"TRL refuses these settings: {reason_of(e).rstrip('.')}.")
-        ) from e
+    make = partial(
+        BumpTrainer,
+        s.lm.model.train(),
+        RewardPart.all_of(reward) if s.config.reward_parts else reward,
+        s.config,
+        prompts,
+        processing_class=s.lm.tokenizer,
+        peft_config=_lora(s.config),
+        order=user_order(s.users, s.config, s.known),
+    )
+    trainer = set_up(make, s.config)
     mark = MarkCheckpoints(s.lm.name if s.config.use_peft else None)
     for c in (RunLog(reward, s.chance, trainer.seconds), Alarms(stop), stop, mark, *callbacks):
         trainer.add_callback(c)

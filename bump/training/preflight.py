@@ -13,7 +13,7 @@ from ..engines.local import TransformersEngine
 from ..errors import BumpError
 from ..pools import false_negatives
 from ..prompts import begun, encode, joined, load_prompt, profile_prompt
-from ..reward import Batch, score_batch, total_reward
+from ..reward import Batch, reward_of_nothing, score_batch, total_reward
 from ..seeds import named_rng
 from .config import Setup, cost_of, steps_of_an_epoch
 from .packing import TILE, tokens_read
@@ -216,11 +216,13 @@ def _look_at_rewards(s: Setup, batch: Batch, tokens: dict[tuple[str, int], int],
         np.nanmean(ranked),
         np.nanstd(ranked) / np.sqrt(np.isfinite(ranked).sum() / N_ROLLOUTS),
     )  # rollouts of a user are alike
+    left = [(p.ignored_forward, p.ignored_backward) for p in parts.values()]
+    chance = float(np.mean([reward_of_nothing(c.hold_out, settings, x) for x in left]))  # of what competed
     report.facts["reward"] = (
         f"{mean:.3f} ± {1.96 * error:.3f} before the length penalty (n={len(batch.profiles)} users × "
-        f"{N_ROLLOUTS}; chance {s.chance:.3f}); {np.mean(spread > 1e-9):.0%} of the groups have a spread"
+        f"{N_ROLLOUTS}; chance {chance:.3f}); {np.mean(spread > 1e-9):.0%} of the groups have a spread"
     )
-    if abs(mean - s.chance) < 1.96 * error:
+    if abs(mean - chance) < 1.96 * error:
         report.warnings.append(
             "the untrained writer's reward can't be told from chance, so there may be little to learn from; a "
             "stronger writer or another judge may help."

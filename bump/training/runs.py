@@ -67,8 +67,9 @@ class RunLog(TrainerCallback):
             dict(step=state.global_step, seconds=seconds, **self.seconds, **self.reward.seconds),
         )
         if logs.get("reward") is not None:
+            chance = logs.get("bump/chance", self.chance)
             self.bar.set_postfix_str(
-                f"reward {logs['reward']:.3f}" + (f", chance {self.chance:.3f}" if self.chance is not None else "")
+                f"reward {logs['reward']:.3f}" + (f", chance {chance:.3f}" if chance is not None else "")
             )
 
     def on_step_end(self, args, state, control, **_):
@@ -237,15 +238,13 @@ def open_run_folder(folder: Path, s: Setup, checkpoint: str | None) -> None:
 # %% ../../nbs/08b_training_runs.ipynb #d2ada8af
 def last_reward(folder: Path, n: int = 10) -> str:
     "The mean reward of a run's first and last steps, beside chance."
-    rewards = [
-        r["reward"]
-        for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-        if r.get("reward") is not None
-    ]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rewards = [r["reward"] for r in rows if r.get("reward") is not None]
     if not rewards:
         return "no step was logged"
     n = min(n, len(rewards))
-    chance = json.loads((folder / "run.json").read_text()).get("chance")  # a labelled reward has none
+    levels = [r["bump/chance"] for r in rows if r.get("bump/chance") is not None]  # of what competed; labelled: none
+    chance = sum(levels) / len(levels) if levels else json.loads((folder / "run.json").read_text()).get("chance")
     first, last = sum(rewards[:n]) / n, sum(rewards[-n:]) / n
     told = "" if chance is None else f" (chance {chance:.3f})"
     return f"mean reward of the first {n} steps {first:.3f}, of the last {n} {last:.3f}{told}"
