@@ -1,7 +1,7 @@
 """What a ranking costs: tokens of a training step, rankings a second, agreement of judges, and a cross-encoder
 beside them.
 
-    pip install 'bump[embed,bench]'
+    pip install '.[embed,bench]'
     python benchmarks/judges.py tokens speed agreement peer [--engine vllm:embedded] [--movielens FOLDER]
     python benchmarks/judges.py real --model smollm2 --data FOLDER
 

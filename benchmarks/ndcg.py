@@ -1,6 +1,6 @@
 """NDCG of many rankings at once: `bump.ndcg` beside scikit-learn, ranx and torchmetrics.
 
-    pip install 'bump[bench]'
+    pip install '.[bench]'
     python benchmarks/ndcg.py
 
 Scores 4096 rankings of 9 and of 64 candidates with one positive each (seed 0, no ties, since the libraries

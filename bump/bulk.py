@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .engines.base import Engine
-from .errors import BumpError, check_whole, reason_of
+from .errors import BumpError, check_whole, install, reason_of
 from .prepared import PreparedUsers
 from .profiles import Profile, WriterTask
 
@@ -84,7 +84,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
         import ray
         from ray.data import DataContext
     except ImportError:
-        raise BumpError("Many writers need Ray; install it with: pip install 'bump[ray]'.") from None
+        raise BumpError(f"Many writers need Ray; install it with {install('ray')}.") from None
     was_there = ray.is_initialized()
     try:
         if not was_there:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BumpError, reason_of
+from .errors import BumpError, install, reason_of
 
 # %% auto #0
 __all__ = ['DEFAULT_ENCODER', 'MINILM', 'load_encoder', 'encode_texts', 'load_bm25s', 'choose_encoder', 'unit_rows']
@@ -28,9 +28,7 @@ def load_encoder(model: str):
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise BumpError(
-            "The embed judge needs sentence-transformers; install it with: pip install 'bump[embed]'."
-        ) from None
+        raise BumpError(f"embed needs sentence-transformers; install it with {install('embed')}.") from None
     from bump.models import model_folder
 
     folder = _minilm() if model == "minilm" else model_folder(model)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from numbers import Integral, Real
 
 # %% auto #0
-__all__ = ['BumpError', 'check_at_least', 'check_whole', 'check_choice', 'reason_of']
+__all__ = ['BumpError', 'check_at_least', 'check_whole', 'check_choice', 'reason_of', 'install']
 
 # %% ../nbs/20_errors.ipynb #fd28a474
 class BumpError(ValueError):
@@ -53,3 +53,8 @@ def reason_of(e: BaseException) -> str:
     "The message of an error on one line of at most 200 characters, or its kind where it says nothing."
     said = " ".join(str(e).split()) or type(e).__name__
     return said if len(said) <= 200 else said[:199] + "…"
+
+# %% ../nbs/20_errors.ipynb #d19a61b4
+def install(extra: str) -> str:
+    "The command that installs what an extra needs, for a message."
+    return f"pip install '.[{extra}]' in a clone of this package's repository"

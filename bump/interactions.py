@@ -266,7 +266,7 @@ def read_parquet(path: Path) -> Rows:
             for row in batch.to_pylist():
                 n += 1
                 yield f"{path}:{n}", row
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as e:
         raise BumpError(f"{path}: can't be read as Parquet ({str(e).splitlines()[0]}).") from None
 
 # %% ../nbs/00_interactions.ipynb #07b49bf2
@@ -302,7 +302,9 @@ def read_batches(file: Path) -> Iterator:
     try:
         yield from pa.ipc.open_stream(pa.memory_map(str(file)))
     except (pa.ArrowException, OSError) as e:
-        raise BumpError(f"{file}: can't be read ({str(e).splitlines()[0]}); prepare the log again.") from None
+        raise BumpError(
+            f"{file}: can't be read ({str(e).splitlines()[0]}); delete the folder and prepare the log again."
+        ) from None
 
 # %% ../nbs/00_interactions.ipynb #9cd8c375
 def read_movielens(path: Path) -> Rows:

@@ -374,7 +374,7 @@ class JudgeFlags:
         default="bm25",
         metadata=dict(
             help=f"The frozen judge: {JUDGE_HELP}. Of those tried as teachers with small models (page "
-            "findings/judges), likelihood taught most, embed and bm25 less, yesno nothing."
+            "findings/judges), likelihood taught most, embed and bm25 less, yesno less than nothing."
         ),
     )
     judge_prompts: str | None = field(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .encoders import encode_texts, unit_rows
-from .errors import BumpError
+from .errors import BumpError, install
 from .interactions import User
 
 # %% auto #0
@@ -119,7 +119,7 @@ def _by_cells(rows: np.ndarray, k: int, chunk: int = 16384) -> np.ndarray:
         import faiss
     except ImportError:
         raise BumpError(
-            f"Neighbours among {len(rows):,} users need faiss; install it with: pip install 'bump[neighbours]'."
+            f"Neighbours among {len(rows):,} users need faiss; install it with {install('neighbours')}."
         ) from None
     n, d = rows.shape
     cells, dims = int(2 ** round(np.log2(4 * np.sqrt(n)))), min(d, 128)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from .errors import BumpError
+from .errors import BumpError, install
 from .files import check_same, locked, read_facts, write_json
 from bump.interactions import (
     USERS_FILE,
@@ -85,7 +85,7 @@ def _duckdb():
     try:
         import duckdb
     except ImportError:
-        raise BumpError("Preparing a log needs DuckDB; install it with: pip install 'bump[prepare]'.") from None
+        raise BumpError(f"Preparing a log needs DuckDB; install it with {install('prepare')}.") from None
     return duckdb
 
 
@@ -260,7 +260,11 @@ class _UsersFile:
 
     @cached_property
     def _batches(self) -> list[pa.RecordBatch]:
-        return list(read_batches(self.folder / USERS_FILE))
+        file = self.folder / USERS_FILE
+        batches = list(read_batches(file))
+        if sum(map(len, batches)) != prepared_facts(self.folder)["users"]:
+            raise BumpError(f"{file}: users are missing; delete the folder and prepare the log again.")
+        return batches
 
     @cached_property
     def _starts(self) -> np.ndarray:  # the row with which each batch begins

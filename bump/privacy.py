@@ -18,7 +18,9 @@ __all__ = ['PATTERNS', 'MIN_ID', 'FOREIGN_RUN', 'COPIED_SHARE', 'find_identifier
 
 # %% ../nbs/02a_privacy.ipynb #1103cbb6
 PATTERNS = dict(
-    url=re.compile(r"(?:\bhttps?://|(?<![\w@.-])www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.I),  # may hold an address
+    url=re.compile(
+        r"(?:\bhttps?://|(?<![\w@.-])[\w.-]*?\bwww\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.I
+    ),  # may hold an address
     email=re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     handle=re.compile(r"(?<![\w@./])@\w(?:[\w.]*\w)?"),
     phone=re.compile(

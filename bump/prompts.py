@@ -332,7 +332,7 @@ def save_prompt(prompt: WriterPrompt, path: Path, judge: JudgePrompt | None = No
 
 
 def run_folder(model: str) -> Path:
-    "Where it stands what the policy in a folder was told: of a checkpoint that is its run's folder."
+    "The folder that holds a policy's `prompts.yaml`: the run's folder where `model` is one of its checkpoints."
     folder = Path(model.removeprefix("vllm:")).expanduser().resolve()
     own = (folder / PROMPT_FILE).is_file()  # a folder of any name that was exported, or is a run's own
     return folder.parent if not own and re.fullmatch(r"checkpoint-\w+", folder.name) else folder

@@ -104,7 +104,11 @@ class Batch:
         "The `n` most similar users of each, nearest first, false negatives left out."
         ids, most = sorted(self.held_out), max(len(a) for a in avoid.values())
         near = nearest(self.likeness.users(ids), n + min(most, 256))
-        return {u: [ids[i] for i in row if i >= 0 and ids[i] not in avoid[u]][:n] for u, row in zip(ids, near)}
+
+        def kept(row: Sequence[int], out: frozenset[str]) -> list[str]:
+            return [ids[i] for i in row if i >= 0 and ids[i] not in out][:n]
+
+        return {u: kept(row, avoid[u]) for u, row in zip(ids, near)}
 
 # %% ../nbs/07_reward.ipynb #153067d1
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from .errors import BumpError, check_whole
-from .files import json_line
+from .files import json_line, locked
 from .profiles import Profile
 
 # %% auto #0
@@ -276,7 +276,7 @@ def read_parquet(path: Path) -> Iterator[Profile]:
         try:
             for batch in pq.ParquetFile(path).iter_batches():
                 yield from (Profile(**row) for row in batch.to_pylist())
-        except (pa.ArrowException, OSError, TypeError) as e:
+        except (pa.ArrowException, OSError, TypeError, UnicodeDecodeError) as e:
             why = str(e).splitlines()[0]
             raise BumpError(f"{path}: the file is not a Parquet file of profiles ({why}).") from None
 
@@ -356,16 +356,22 @@ def save_profiles(
     kinds = {".db": _write_database, ".jsonl": _write_lines, ".parquet": _write_parquet}
     if path.suffix not in kinds:
         raise BumpError(f"{path}: profiles are written to a file that ends in {', '.join(kinds)}.")
-    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
-    try:
-        n = kinds[path.suffix](aside, iter(profiles))
-        for end in LOGS:  # of a database that was there before
-            Path(f"{path}{end}").unlink(missing_ok=True)
-        aside.replace(path)
-    finally:
-        for end in ("", *LOGS):
-            Path(f"{aside}{end}").unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}.aside{path.suffix}")
+    with locked(path, is_file=True):
+        try:
+            _remove(aside)  # of a process that was killed
+            n = kinds[path.suffix](aside, iter(profiles))
+            for end in LOGS:  # of a database that was there before
+                Path(f"{path}{end}").unlink(missing_ok=True)
+            aside.replace(path)
+        finally:
+            _remove(aside)
     return n
+
+
+def _remove(path: Path) -> None:
+    for end in ("", *LOGS):
+        Path(f"{path}{end}").unlink(missing_ok=True)
 
 # %% ../nbs/09a_store.ipynb #a3e31ac6
 PIECE = 24  # bytes of a deleted text that are looked for at once
@@ -415,6 +421,8 @@ SELECT 1 FROM (
     UNION ALL SELECT who || ' ' || at FROM forgotten
     UNION ALL SELECT value FROM facts
     UNION ALL SELECT model || ' ' || model_revision || ' ' || prompt_version FROM writers
+    UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master
+    UNION ALL SELECT 'SQLite format 3'
 ) WHERE instr(CAST(text AS BLOB), :piece) LIMIT 1
 """
 

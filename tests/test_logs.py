@@ -102,6 +102,10 @@ def test_damaged_files_are_one_sentence(tmp_path):
         ("https://ann:pw@b.example/x", "[url]"),
         ("write to ann@www.example.org", "write to [email]"),
         ("or www.example.org/~ann", "or [url]"),
+        ("see ...www.example.org/~ann", "see [url]"),
+        ("It is done.www.example.org/~ann", "It is [url]"),
+        ("dev-www.example.org/~ann?token=SECRET", "[url]"),
+        ("ann@x.www.example.org", "[email]"),
     ],
 )
 def test_no_tail_of_an_address_is_left(text, clean):
@@ -125,3 +129,17 @@ def test_a_sampled_audit_finds_the_texts_of_everybody(here, tmp_path):
     save_profiles(profiles, tmp_path / "p.db")
     flags = ["audit", "--logs", tmp_path / "log.jsonl", "--profiles", tmp_path / "p.db", "--sample", 3]
     assert "3 profiles, 3 with findings" in here(*flags, code=1).stdout
+
+
+def test_a_sample_of_nobody_is_refused(here, tmp_path):
+    assert "sample is at least 1" in here("audit", "--logs", "x", "--profiles", "y", "--sample", -3, code=2).stderr
+
+
+def test_a_time_that_no_calendar_has_in_a_parquet_file_is_one_sentence(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = pa.array([1700000000000], pa.timestamp("s"))
+    pq.write_table(pa.table(dict(user_id=["a"], text=["b"], time=times)), tmp_path / "t.parquet")
+    with pytest.raises(BumpError, match="t.parquet"):
+        load_logs(tmp_path / "t.parquet")

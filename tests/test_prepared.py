@@ -10,6 +10,7 @@ import pytest
 from processes import Started
 from test_cli import BAD, GOOD, one_sentence
 
+from bump.errors import BumpError
 from bump.interactions import load_logs
 from bump.prepared import USERS_FILE, WORK, is_prepared, open_prepared
 
@@ -111,7 +112,14 @@ def test_the_name_of_a_folder_is_no_column(tmp_path):
 def test_a_damaged_file_of_users_is_one_sentence(tmp_path):
     log, out = write_log(tmp_path / "log.jsonl", 500, 20), tmp_path / "prepared"
     Started("prepare", "--logs", log, "--output", out).finish()
-    (out / USERS_FILE).write_bytes((out / USERS_FILE).read_bytes()[:300])
+    whole = (out / USERS_FILE).read_bytes()
+    for length in (300, 312, len(whole) // 2, len(whole) - 8):
+        (out / USERS_FILE).write_bytes(whole[:length])
+        try:
+            assert len(open_prepared(out).users) == 20  # nothing but the end of the file is gone
+        except BumpError as e:
+            assert "delete the folder and prepare the log again" in str(e)
+    (out / USERS_FILE).write_bytes(whole[:300])
     assert "prepare the log again" in one_sentence(Started("inspect", "--logs", out).finish(2)[1])
 
 

@@ -253,3 +253,12 @@ def test_a_port_that_is_taken_is_one_sentence(here, tmp_path, monkeypatch):
         monkeypatch.setenv(name, " ")
         assert f"{name} is there and empty" in one_sentence(here(*serve, code=2).stderr)
         monkeypatch.delenv(name)
+
+
+def test_an_interrupted_proxy_ends_well(upstream, tmp_path):
+    with ProfileStore(tmp_path / "p.db", create=True):
+        pass
+    p, client = served(tmp_path / "p.db", upstream)
+    client.close()
+    p.send_signal(2)
+    assert "interrupted" not in p.finish(0)[1]

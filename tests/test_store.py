@@ -146,6 +146,21 @@ def test_a_number_as_an_id_is_no_trace_in_a_digest(tmp_path):
     assert forget(path, ["123456"]).traces == 0
 
 
+@pytest.mark.parametrize("user_id", ["writer", "version", "SQLite", "autoindex"])
+def test_a_word_of_the_schema_as_an_id_is_no_trace(tmp_path, user_id):
+    path = tmp_path / "profiles.db"
+    with ProfileStore(path, create=True) as store:
+        store.put([replace(ONE, user_id=user_id), ONE])
+    assert forget(path, [user_id]).traces == 0
+
+
+def test_what_a_killed_process_left_beside_is_removed(tmp_path):
+    left = tmp_path / ".copy.jsonl.aside.jsonl"
+    left.write_text("user-1 is afraid of bagpipes")
+    save_profiles(profiles(3), tmp_path / "copy.jsonl")
+    assert not left.exists()
+
+
 def test_a_store_is_not_read_with_the_log_of_one_that_was_there(tmp_path):
     path = tmp_path / "profiles.db"
     with ProfileStore(path, create=True) as store:
@@ -154,7 +169,7 @@ def test_a_store_is_not_read_with_the_log_of_one_that_was_there(tmp_path):
     path.unlink()
     (tmp_path / "profiles.db-wal").write_bytes(log)
     save_profiles(profiles(3, "New {}."), path)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["profiles.db"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["profiles.db", "profiles.db.lock"]
     assert [p.profile for p in iter_profiles(path)] == ["New 0.", "New 1.", "New 2."]
 
 
@@ -172,6 +187,17 @@ def test_a_parquet_file_of_others_is_looked_at(tmp_path, ids, says):
 
     pq.write_table(pa.Table.from_pylist([asdict(ONE) | dict(user_id=i) for i in ids]), tmp_path / "bad.parquet")
     with pytest.raises(BumpError, match=says):
+        read_store(tmp_path / "bad.parquet")
+
+
+def test_a_parquet_file_in_another_encoding_is_one_sentence(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([asdict(ONE)])
+    bad = pa.array([b"\xff\xfe"]).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("profile"), "profile", bad), tmp_path / "bad.parquet")
+    with pytest.raises(BumpError, match="not a Parquet file of profiles"):
         read_store(tmp_path / "bad.parquet")
 
 

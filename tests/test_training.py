@@ -329,7 +329,7 @@ def test_a_dry_run_writes_nothing(bump, small_log, tmp_path):
 
 
 def test_metrics_go_to_tensorboard(small_log, tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'bump[report]')")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install '.[report]')")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     start(small_log, tmp_path / "run", "--max_steps", "2", "--report_to", "tensorboard").finish()

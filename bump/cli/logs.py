@@ -217,6 +217,7 @@ class AuditFlags(LogFlags):
 
     def __post_init__(self):
         check_whole(0, show=self.show)
+        check_whole(1, sample=self.sample)
 
 # %% ../../nbs/14a_cli_logs.ipynb #8f66318b
 def audit_command(argv: list[str]) -> int:  # exit code: 1 if there are findings

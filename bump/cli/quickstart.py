@@ -33,7 +33,7 @@ class QuickstartFlags(LogFlags):
     judge: str = flag("embed:minilm", "With --logs: the judge of the training; BM25 judges, too.")
     max_steps: int | None = flag(None, "GRPO steps; default 28, with --logs 40.")
     n_users: int = flag(
-        1500, "Users in the world; a fifth of them is not trained on, and at most 120 of those are compared."
+        1500, "Users in the world; about a fifth of them is not trained on, and at most 120 of those are compared."
     )
     seed: int = flag(0, "Seed of the world and of training.")
 
@@ -80,7 +80,7 @@ def quickstart(argv: list[str]) -> None:
     try:
         run = train(logs.part("train"), "embedded", config, judges[0])
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; this quick start takes two minutes and begins anew") from None
+        raise KeyboardInterrupt("interrupted; a quick start takes a few minutes and begins anew") from None
     write_report([run], run / "report.html")
     print(f"{last_reward(run)}; more in {run / 'report.html'}")
     after = _write_and_score(unseen, str(folder / "run"), folder / "after.jsonl", judges, flags.seed, CONTROLS)

@@ -10,12 +10,13 @@ import logging
 import os
 import socket
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .logs import choose_users
 from .profiles import ProfileFlags, task_facts, writer_task
-from ..errors import BumpError, check_at_least, check_whole
+from ..errors import BumpError, check_at_least, check_whole, install
 from ..flags import flag, parse
 
 # %% auto #0
@@ -138,7 +139,11 @@ def serve_command(argv: list[str]) -> None:
         with _listening(flags.host, flags.port) as listening:
             print(f"{flags.store}: {len(store):,} profiles, on http://{flags.host}:{flags.port}/v1", flush=True)
             config = uvicorn.Config(make_app(serving), access_log=False, log_level="warning")
-            uvicorn.Server(config).run(sockets=[listening])
+            server = uvicorn.Server(config)
+            with suppress(KeyboardInterrupt):  # which uvicorn raises again after it has shut down
+                server.run(sockets=[listening])
+            if not server.started:
+                raise BumpError("The proxy could not be started; see what is said above.")
 
 
 def _key(name: str) -> str | None:
@@ -164,5 +169,5 @@ def _uvicorn():
         import starlette  # noqa: F401
         import uvicorn
     except ImportError:
-        raise BumpError("The proxy needs more packages; install them with: pip install 'bump[serve]'.") from None
+        raise BumpError(f"The proxy needs more packages; install them with {install('serve')}.") from None
     return uvicorn

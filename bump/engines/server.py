@@ -28,7 +28,7 @@ from bump.engines.base import (
     order_regex,
     sampling_settings,
 )
-from ..errors import BumpError, reason_of
+from ..errors import BumpError, install, reason_of
 from ..prompts import begun
 
 # %% auto #0
@@ -91,7 +91,7 @@ class ServerBase:
         concurrency: int = 32,  # requests under way at once
     ):
         if find_spec("openai") is None:
-            raise BumpError("Asking a server needs the openai client; install it with: pip install 'bump[server]'.")
+            raise BumpError(f"Asking a server needs the openai client; install it with {install('server')}.")
         address, _, model = url.partition("#")
         self.url, self.timeout, self.concurrency = checked_url(address), timeout, concurrency
         self.tokenizer = None

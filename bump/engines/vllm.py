@@ -26,7 +26,7 @@ from bump.engines.base import (
     sampling_settings,
     single_tokens,
 )
-from ..errors import BumpError, reason_of
+from ..errors import BumpError, install, reason_of
 from ..models import default_device, is_adapter, load_model, load_tokenizer, model_folder, weights_revision
 from ..prompts import SEPARATOR
 
@@ -62,7 +62,9 @@ def start_vllm(name: str, max_model_len: int, settings: dict):
     try:
         from vllm import LLM
     except ImportError:
-        raise BumpError("This model runs in vLLM, which is not installed here: pip install 'bump[vllm]'.") from None
+        raise BumpError(
+            f"This model runs in vLLM, which is not installed here; install it with {install('vllm')}."
+        ) from None
     cpu = dict(dtype="float32", enforce_eager=True) if default_device() == "cpu" else {}
     with merged(model_folder(name)) as whole:
         config = AutoConfig.from_pretrained(whole, trust_remote_code=False, local_files_only=True).get_text_config()

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 
-from ..errors import BumpError
+from ..errors import BumpError, install
 from .tasks import LAMP, Task
 
 # %% auto #0
@@ -22,7 +22,7 @@ def lamp_extra(module: str):
     try:
         return import_module(module)
     except ImportError:
-        raise BumpError(f"LaMP needs {module.split('.')[0]}; install it with: pip install 'bump[lamp]'.") from None
+        raise BumpError(f"LaMP needs {module.split('.')[0]}; install it with {install('lamp')}.") from None
 
 # %% ../../nbs/12a_lamp_metrics.ipynb #06d64eca
 def evaluate(

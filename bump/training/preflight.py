@@ -45,7 +45,7 @@ def try_batch(s: Setup) -> tuple[Batch, dict[tuple[str, int], int]]:  # and the 
     return batch, tokens
 
 # %% ../../nbs/08d_training_preflight.ipynb #076dda75
-KEPT = {  # hidden-sized tensors that a token leaves behind in a layer for the backward pass, as measured below
+KEPT = {  # hidden-sized tensors that a token leaves behind in a layer for the backward pass: fitted, the third guessed
     (False, False): 25,  # all weights are trained
     (True, False): 39,  # an adapter is
     (False, True): 9,  # with gradient checkpointing
