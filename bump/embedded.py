@@ -456,7 +456,7 @@ def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
     trainer.train(resume_from_checkpoint=_last_whole(work))
     return trainer.model, tokenizer
 
-
+# %% ../nbs/11_embedded.ipynb #374052fd
 def _last_whole(work: Path) -> str | None:  # a checkpoint that was cut off lacks the file that is written last
     whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
     return str(max(whole, key=lambda p: int(p.name.rpartition("-")[2]))) if whole else None

@@ -41,7 +41,7 @@ def load_encoder(model: str):
         raise BumpError(f"{folder}: weights of the encoder are missing ({missing[0]}); copy all files.")
     return encoder
 
-
+# %% ../nbs/04b_encoders.ipynb #c19e7226
 def _missing(encoder, folder: Path) -> list[str]:
     "Parameters that no safetensors file in the folder has, whatever stands before their names; poolers are not read."
     from safetensors import safe_open

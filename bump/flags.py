@@ -130,7 +130,7 @@ def peek(argv: Sequence[str], cls: type):
 def _split_config(argv: Sequence[str]) -> list[str]:
     return [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
 
-
+# %% ../nbs/20d_flags.ipynb #17d16305
 def _true_or_false(text: str) -> bool:
     if text.lower() in ("yes", "true", "t", "y", "1"):
         return True
@@ -159,7 +159,7 @@ def _own_fields(cls: type) -> list[str]:
 def _is_name(value, kind: type) -> bool:  # transformers makes an enum of some texts
     return kind is str and isinstance(value, str)
 
-
+# %% ../nbs/20d_flags.ipynb #01b6bc2a
 def _typed(flags):
     "YAML has types of its own: the number 7 is fine where a text belongs, a list is not."
     hints, own = get_type_hints(type(flags)), _own_fields(type(flags))

@@ -294,7 +294,7 @@ def read_users(path: Path) -> Rows:
             n += 1
             yield f"{path / USERS_FILE}:{n}", row
 
-
+# %% ../nbs/00_interactions.ipynb #13d5a7db
 def read_batches(file: Path) -> Iterator:
     "The record batches of an Arrow stream, mapped into memory. Raises `BumpError` where it can't be read."
     import pyarrow as pa

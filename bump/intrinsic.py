@@ -48,7 +48,7 @@ def check_profiles(users: Sequence[User], profiles: Mapping[str, Profile]) -> No
                 f"newer than the visible ones of this log; write it again with --hold_out {len(u.held_out)} or more."
             )
 
-
+# %% ../nbs/10_intrinsic.ipynb #6c512c17
 def _is_late(user: User, p: Profile) -> bool:  # older records may have come in meanwhile, so places say too little
     newest = user.visible[-1].time if user.visible else None
     moved = p.digest and p.digest != history_digest(user.visible)
@@ -199,7 +199,7 @@ def _check_competitors(parts: Mapping[str, Parts], s: PoolSettings) -> None:
                 "found; remove duplicates from the log, or raise record_threshold or user_threshold."
             )
 
-
+# %% ../nbs/10_intrinsic.ipynb #a7fa366e
 def _summary(
     arms: Mapping[str, Mapping[str, Parts]], judge: str, P: int, s: PoolSettings, negatives: str, tokens: Mean
 ) -> Score:

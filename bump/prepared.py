@@ -187,7 +187,7 @@ def prepare_log(
         check_same(out, prepared_facts(out), source, "choose another --output")
     return prepared_facts(out)
 
-
+# %% ../nbs/00a_prepared.ipynb #7ebb4922
 def _check_output(out: Path) -> None:  # nothing of anybody else's is written over
     ours = {".lock", WORK, USERS_FILE, f"{FACTS_FILE}.tmp", *([FACTS_FILE] if is_prepared(out) else [])}
     others = {f.name for f in out.iterdir()} - ours if out.is_dir() else set()

@@ -96,7 +96,7 @@ def audit(users: Sequence[User], profiles: Mapping[str, str]) -> list[Finding]:
     mine = (u for u in users if u.user_id in profiles)
     return [f for u in mine for f in _findings(u.user_id, profiles[u.user_id], _records(u), ids, owners)]
 
-
+# %% ../nbs/02a_privacy.ipynb #4935ed91
 def _records(user: User) -> list[list[str]]:
     return [i.text.split() for i in user.visible + user.held_out]
 

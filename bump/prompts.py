@@ -337,7 +337,7 @@ def run_folder(model: str) -> Path:
     own = (folder / PROMPT_FILE).is_file()  # a folder of any name that was exported, or is a run's own
     return folder.parent if not own and re.fullmatch(r"checkpoint-\w+", folder.name) else folder
 
-
+# %% ../nbs/02_prompts.ipynb #32b51cf3
 def prompt_of(model: str) -> WriterPrompt:
     "How the policy of a run folder was asked in training; for any other model the preset `open`."
     path = run_folder(model) / PROMPT_FILE

@@ -83,7 +83,7 @@ def _is_json(line: bytes) -> bool:
         return False
     return True
 
-
+# %% ../nbs/09b_refresh.ipynb #ea2e55d3
 class _Lines:
     "A JSONL file that profiles are appended to."
 

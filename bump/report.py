@@ -83,7 +83,7 @@ def _is_table(said: dict) -> bool:  # every arm has every metric
         isinstance(a, dict) and said["chance"].keys() <= a.keys() for a in arms
     )
 
-
+# %% ../nbs/13_report.ipynb #7afe9ef2
 def read_run(folder: str | Path, scores: Sequence[str | Path] = ()) -> Run:
     "Read a run folder, finished or not. Raises `BumpError` where it is none."
     folder = Path(folder)
@@ -194,7 +194,7 @@ def _kind(gain: Mean, now: Mean, chance: float | None) -> str:
         return "at chance"
     return "worse" if gain.high < 0 else "no gain"
 
-
+# %% ../nbs/13_report.ipynb #66cb9ec1
 def _signs(run: Run) -> list[tuple[str, str]]:
     found = []
     for s in SIGNS:

@@ -245,7 +245,7 @@ def _once(path: Path, profiles: Iterable[Profile]) -> Iterator[Profile]:
         seen.add(p.user_id)
         yield p
 
-
+# %% ../nbs/09a_store.ipynb #ee936348
 def parse_lines(path: Path, lines: Iterable[bytes]) -> Iterator[Profile]:
     "The profiles that the lines of a JSONL file hold. Raises `BumpError` with file and line where one can't be read."
 
@@ -260,7 +260,7 @@ def parse_lines(path: Path, lines: Iterable[bytes]) -> Iterator[Profile]:
 
     return _once(path, parsed())
 
-
+# %% ../nbs/09a_store.ipynb #f86b8ba5
 def read_lines(path: Path) -> Iterator[Profile]:
     "The profiles of a JSONL file. Raises `BumpError` with file and line where it can't be read."
     with open(path, "rb") as lines:
@@ -368,7 +368,7 @@ def save_profiles(
             _remove(aside)
     return n
 
-
+# %% ../nbs/09a_store.ipynb #46c0c80b
 def _remove(path: Path) -> None:
     for end in ("", *LOGS):
         Path(f"{path}{end}").unlink(missing_ok=True)
@@ -432,7 +432,7 @@ def _traces(store: ProfileStore, files: Sequence[Path], pieces: Collection[bytes
     found = set().union(*(_found(f, pieces) for f in files))
     return {piece for piece in found if not store.db.execute(OTHERS, dict(piece=piece)).fetchone()}
 
-
+# %% ../nbs/09a_store.ipynb #369e1d42
 def _check_copies(copies: Sequence[Path]) -> None:  # before anything is deleted
     for copy in copies:
         if not copy.is_file() or copy.suffix not in (".jsonl", ".parquet"):

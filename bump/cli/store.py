@@ -145,7 +145,7 @@ def serve_command(argv: list[str]) -> None:
             if not server.started:
                 raise BumpError("The proxy could not be started; see what is said above.")
 
-
+# %% ../../nbs/14h_cli_store.ipynb #2524ba5d
 def _key(name: str) -> str | None:
     key = os.environ.get(name)
     if key is not None and not key.strip():

@@ -265,7 +265,7 @@ def fetch_file(
         _fetch(url, path, stall, retries, pause, whole or whole_json, kind)
     return True
 
-
+# %% ../../nbs/12b_lamp_files.ipynb #0dc78138
 def _fetch(
     url: str, path: Path, stall: float, retries: int, pause: float, whole: Callable[[Path], bool], kind: str
 ) -> None:

@@ -223,7 +223,7 @@ def _whose(questions: Sequence[Question], profiles: Mapping[str, str]) -> dict[s
         )
     return {q.id: q.user_id if by_user >= by_question else q.id for q in questions}
 
-
+# %% ../../nbs/12f_lamp_training.ipynb #f7c0f667
 def _rows_of(
     task: Task,
     questions: Sequence[Question],
@@ -286,7 +286,7 @@ TUNED_BY = (  # settings that decide what is learned
     *("lora_r", "lora_alpha", "seed", "data_seed"),
 )
 
-
+# %% ../../nbs/12f_lamp_training.ipynb #89695495
 def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict], config, settings) -> dict:
     return dict(
         task=task.name,
@@ -299,7 +299,7 @@ def _tuning_facts(task: Task, methods: str, lm: LoadedModel, rows: Sequence[dict
         **{name: getattr(config, name) for name in TUNED_BY},
     )
 
-
+# %% ../../nbs/12f_lamp_training.ipynb #effaed87
 def _tuner(lm: LoadedModel, rows: Sequence[dict], config: BackboneConfig):
     from datasets import Dataset
     from peft import LoraConfig

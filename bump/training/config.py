@@ -334,7 +334,7 @@ def cost_of(config: BumpConfig, n_users: int) -> str:
         f"step, {written} and once with gradients; the bar tells the time after two steps"
     )
 
-
+# %% ../../nbs/08_training_config.ipynb #ba865d79
 def steps_of_an_epoch(c: BumpConfig, n_users: int) -> int:
     "The optimizer steps in which every user comes once; each batch is used `num_iterations` times."
     return n_users // c.users_per_step * c.num_iterations

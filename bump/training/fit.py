@@ -86,7 +86,7 @@ def _take_over(trainer: BumpTrainer, checkpoint: str) -> None:
     trainer._load_from_checkpoint(checkpoint)
     trainer.state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
 
-
+# %% ../../nbs/08e_training_fit.ipynb #893aa0ef
 def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback]) -> Path:
     checkpoint = last_checkpoint(s.config)
     trainer = _trainer(s, stop, callbacks)  # settings that TRL can't use leave no folder behind
@@ -125,7 +125,7 @@ def set_up(make: Callable[[], Trainer], config: TrainingArguments) -> Trainer:
         raise BumpError(f"These settings can't be used: {reason_of(e).rstrip('.')}.") from e
     return trainer
 
-
+# %% ../../nbs/08e_training_fit.ipynb #96834e42
 def _trainer(s: Setup, stop: Stop, callbacks: Sequence[TrainerCallback]) -> BumpTrainer:
     from transformers.trainer_callback import PrinterCallback
 
