@@ -62,9 +62,8 @@ def train_command(argv: list[str]) -> None:
     logs = flags.read(config.n_hidden)
     users = choose_users(logs, flags.users)
     model, note = choose_model(flags.model, users)
-    flags, config = parse(
-        argv, TrainFlags, BumpConfig, defaults=training_settings(model)
-    )  # below those that were given
+    settings = training_settings(model)  # below those that were given
+    flags, config = parse(argv, TrainFlags, BumpConfig, defaults=settings)
     if config.process_index == 0:
         print("\n".join(filter(None, [f"{logs.summary()}; training on {len(users):,} ({flags.users})", note])))
     setup = prepare(users, model, config)

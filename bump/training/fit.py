@@ -94,7 +94,8 @@ def _fit(s: Setup, folder: Path, stop: Stop, callbacks: Sequence[TrainerCallback
     if s.config.process_index == 0:
         open_run_folder(folder, s, checkpoint)
     with stop.on_interrupt():
-        if checkpoint and _step(checkpoint) >= n_steps(s.config, len(s.users)):
+        whole = not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)  # split weights are read by `train` alone
+        if whole and checkpoint and _step(checkpoint) >= n_steps(s.config, len(s.users)):
             _take_over(trainer, checkpoint)  # transformers would train one step more
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
