@@ -123,12 +123,23 @@ def test_a_damaged_file_of_users_is_one_sentence(tmp_path):
     assert "prepare the log again" in one_sentence(Started("inspect", "--logs", out).finish(2)[1])
 
 
+def sort_for_seconds(*argv):
+    from bump import prepared
+    from bump.cli.main import main
+
+    many = "(SELECT user_id, text, time, hash(range) AS place FROM read_parquet($source), range(20000))"
+    once = f"SELECT user_id, text, time, min(place) AS place FROM {many} GROUP BY ALL"
+    prepared.ONCE = f"COPY ({once}) TO $target (FORMAT parquet)"
+    raise SystemExit(main(["prepare", *argv]))
+
+
 def test_an_interrupted_sorting_says_so(tmp_path):
-    "Ctrl-C while DuckDB is at work ends in a sentence, unless the work was over before it came."
-    log, out = write_log(tmp_path / "log.jsonl", 200_000), tmp_path / "prepared"
-    p = Started("prepare", "--logs", log, "--output", out)
-    while p.poll() is None and not (out / WORK / "once.parquet").exists():
+    "Ctrl-C while DuckDB is at work, for which it is given 20,000 times as many records."
+    log, out = write_log(tmp_path / "log.jsonl", 500, 20), tmp_path / "prepared"
+    p = Started("--logs", log, "--output", out, call=sort_for_seconds)
+    while p.poll() is None and not (out / WORK / "records.json").exists():
         time.sleep(0.002)
+    time.sleep(0.1)
     p.send_signal(signal.SIGINT)
-    if p.wait() != 0:
-        assert "`bump prepare`" in one_sentence(p.finish(130)[1])
+    assert "`bump prepare`" in one_sentence(p.finish(130)[1])
+    assert not is_prepared(out)
