@@ -127,10 +127,12 @@ def arithmetic(prompt: int, profile: int, rollouts: int) -> dict:
     for name, shared in (("trl", False), ("shared", True)):
         gradient = tokens_read(prompt, profile, rollouts, shared)
         generation = (prompt if shared else prompt * rollouts) + profile * rollouts
-        pflop = (6 * gradient + 2 * generation) * QWEN3_4B / 1e15
-        ways[name] = dict(gradient=gradient, generation=generation, pflop=round(pflop, 3))
+        ways[name] = dict(gradient=gradient, generation=generation)
     total = {name: w["gradient"] + w["generation"] for name, w in ways.items()}
-    ratios = dict(tokens=total["trl"] / total["shared"], flop=ways["trl"]["pflop"] / ways["shared"]["pflop"])
+    flop = {name: (6 * w["gradient"] + 2 * w["generation"]) * QWEN3_4B for name, w in ways.items()}
+    for name, w in ways.items():
+        w["pflop"] = round(flop[name] / 1e15, 3)
+    ratios = dict(tokens=total["trl"] / total["shared"], flop=flop["trl"] / flop["shared"])
     rounded = {k: round(r, 2) for k, r in ratios.items()}
     return dict(prompt=prompt, profile=profile, rollouts=rollouts, **ways, ratio=rounded)
 

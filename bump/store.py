@@ -403,15 +403,16 @@ class Forgotten:
 
     profiles: int  # that were deleted, all versions, those in copies among them
     pieces: int  # that were looked for in the store
-    searched: int  # bytes of the store, and of the copies, which were read again
+    searched: int  # bytes of the store
     traces: int  # pieces in the store, and profiles in the copies, that were found nevertheless
+    copies: int = 0  # files that were read again for profiles of these users
 
     def __str__(self) -> str:
         if not self.pieces:
             return f"{self.profiles:,} profiles deleted; the store holds no text of theirs to look for"
         return (
             f"{self.profiles:,} profiles deleted; {self.pieces:,} pieces of them looked for in {self.searched:,} "
-            f"bytes, {self.traces:,} found"
+            f"bytes of the store (copies read again: {self.copies}), {self.traces:,} found"
         )
 
 # %% ../nbs/09a_store.ipynb #4a77040c
@@ -469,6 +470,6 @@ def forget(store: str | Path, user_ids: Sequence[str], copies: Sequence[str | Pa
             s.db.execute("VACUUM")
             _checkpoint(s)
             traces = _traces(s, files, traces)
-        size = sum(f.stat().st_size for f in [*files, *paths])
+        size = sum(f.stat().st_size for f in files)
     left = sum(p.user_id in gone for copy in paths for p in iter_profiles(copy))
-    return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces) + left)
+    return Forgotten(sum(map(len, gone.values())), len(pieces), size, len(traces) + left, len(paths))

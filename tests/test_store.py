@@ -100,7 +100,7 @@ def test_what_is_forgotten_is_in_no_byte(tmp_path):
     assert (done.traces, done.profiles) == (0, 8) and done.pieces > 0
     files = [path, *copies, *tmp_path.glob("profiles.db-*")]
     assert not any(b"user 399 is afraid" in f.read_bytes() or b"user-399" in f.read_bytes() for f in files)
-    assert done.searched >= sum(f.stat().st_size for f in [path, *copies])
+    assert done.searched >= path.stat().st_size and done.copies == 2
     assert len(read_store(path)) == 398 == len(read_store(copies[0])) == len(read_store(copies[1]))
 
 
@@ -134,7 +134,7 @@ def test_what_is_forgotten_through_links_is_forgotten(tmp_path):
         store.put(profiles(50, "user {} is afraid of bagpipes"))
         done = forget(links[0], ["user-7"], links[1:])
         log = tmp_path / "there/profiles.db-wal"
-        assert done.searched >= path.stat().st_size + log.stat().st_size + copy.stat().st_size
+        assert done.searched >= path.stat().st_size + log.stat().st_size
     assert (done.profiles, done.traces) == (2, 0) and links[1].is_symlink() and len(read_store(copy)) == 49
     assert not any(b"user 7 is afraid" in f.read_bytes() for f in (tmp_path / "there").iterdir())
 

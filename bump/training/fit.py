@@ -32,7 +32,7 @@ __all__ = ['default_learning_rate', 'prepare', 'train', 'fit', 'set_up', 'load_p
 
 # %% ../../nbs/08e_training_fit.ipynb #08754c16
 def default_learning_rate(n_parameters: int, lora: bool) -> float:
-    "Ours: 5e-4 for toy models, 1e-5 for LoRA, and LettinGo's 1e-6 for all weights of a large model."
+    "Ours: 5e-4 for toy models, 1e-5 for LoRA, and 1e-6 for all weights of a large model (that of LettinGo)."
     return 5e-4 if n_parameters < 50e6 else 1e-5 if lora else 1e-6
 
 # %% ../../nbs/08e_training_fit.ipynb #91da721c

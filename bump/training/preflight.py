@@ -5,7 +5,7 @@
 # %% ../../nbs/08d_training_preflight.ipynb #eec82b6d
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -217,7 +217,8 @@ def _look_at_rewards(s: Setup, batch: Batch, tokens: dict[tuple[str, int], int],
         np.nanstd(ranked) / np.sqrt(np.isfinite(ranked).sum() / N_ROLLOUTS),
     )  # rollouts of a user are alike
     left = [(p.ignored_forward, p.ignored_backward) for p in parts.values()]
-    chance = float(np.mean([reward_of_nothing(c.hold_out, settings, x) for x in left]))  # of what competed
+    by_ndcg = replace(settings, reward="ndcg")  # as `ranked` is
+    chance = float(np.mean([reward_of_nothing(c.hold_out, by_ndcg, x) for x in left]))  # of what competed
     report.facts["reward"] = (
         f"{mean:.3f} ± {1.96 * error:.3f} before the length penalty (n={len(batch.profiles)} users × "
         f"{N_ROLLOUTS}; chance {chance:.3f}); {np.mean(spread > 1e-9):.0%} of the groups have a spread"
