@@ -15,7 +15,11 @@ CODE = [
     for block in re.findall(r"```\n(.*?)```", "".join(c["source"]), re.S)
     for line in block.splitlines()
 ]
-COMMANDS = [line[line.index("bump ") :] for line in CODE if re.match(r"(bump |accelerate launch .* -m bump )", line)]
+COMMANDS = [
+    line[line.index("bump ") :]
+    for line in CODE
+    if re.match(r"(CUDA_VISIBLE_DEVICES=0 )?(bump |accelerate launch .* -m bump )", line)
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

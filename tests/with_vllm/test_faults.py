@@ -1,6 +1,6 @@
 """What a failing server does to a judge and to a training run.
 
-A real server stands behind a proxy that refuses, hangs, garbles and lies."""
+A real server stands behind a proxy that refuses, hangs, drops the connection and cuts answers short."""
 
 import json
 import signal
