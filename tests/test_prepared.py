@@ -127,14 +127,14 @@ def sort_for_seconds(*argv):
     from bump import prepared
     from bump.cli.main import main
 
-    many = "(SELECT user_id, text, time, hash(range) AS place FROM read_parquet($source), range(20000))"
+    many = "(SELECT user_id, text, time, hash(range) AS place FROM read_parquet($source), range(2000000))"
     once = f"SELECT user_id, text, time, min(place) AS place FROM {many} GROUP BY ALL"
     prepared.ONCE = f"COPY ({once}) TO $target (FORMAT parquet)"
     raise SystemExit(main(["prepare", *argv]))
 
 
 def test_an_interrupted_sorting_says_so(tmp_path):
-    "Ctrl-C while DuckDB is at work, for which it is given 20,000 times as many records."
+    "Ctrl-C while DuckDB is at work, for which it is given two million times as many records."
     log, out = write_log(tmp_path / "log.jsonl", 500, 20), tmp_path / "prepared"
     p = Started("--logs", log, "--output", out, call=sort_for_seconds)
     while p.poll() is None and not (out / WORK / "records.json").exists():
