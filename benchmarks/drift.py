@@ -11,14 +11,17 @@ it. Each log is written to results/drift.json when it is done.
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bump.files import read_facts, write_json
 from bump.interactions import User, load_logs
-from bump.intrinsic import Score, score_by_age
-from bump.judges import make_judge
+from bump.intrinsic import score_arms
+from bump.judges import Judge, make_judge
+from bump.ndcg import chance_reward
+from bump.neighbours import likeness
 from bump.profiles import WriterSettings, WriterTask
 from bump.prompts import load_prompt
 from bump.statistics import bootstrap_mean
@@ -26,6 +29,7 @@ from bump.statistics import bootstrap_mean
 LOGS = {"papers": "papers/logs.jsonl", "stackexchange": "stackexchange/logs.jsonl", "movielens": "movielens"}
 TASK = WriterTask("smollm2", WriterSettings(max_prompt_tokens=384, max_new_tokens=40), 16, load_prompt("subjects"))
 RESULT = Path(__file__).parent / "results" / "drift.json"
+ARMS = ("profiles", "raw_records")
 LEAST = 4  # visible records
 DAY = 86_400
 
@@ -35,25 +39,32 @@ def days_since(users: list[User], age: int) -> float:
     return float(np.median([(u.held_out[age].time - u.visible[-1].time) / DAY for u in users]))
 
 
-def sums(scores: list[Score]) -> dict:
-    "Means by age, and the change since the first record, averaged over the second half of the ages, paired by user."
-    arms, raw = ([s.arms[arm]["sum"] for s in scores] for arm in ("profiles", "raw_records"))
-    late = scores[len(scores) // 2 :]
-    change = [float(np.mean([s.sums[u] for s in late]) - scores[0].sums[u]) for u in scores[0].sums]
+def by_age(users: list[User], texts: dict[str, str], judge: Judge, ages: int) -> list[dict]:
+    "Arm → user → sum of both NDCGs, for the first held-out record, the second, …"
+    of_age = ([replace(u, held_out=u.held_out[k : k + 1]) for u in users] for k in range(ages))
+    found = [score_arms(some, texts, judge, known=likeness(some), controls=ARMS[1:]) for some in of_age]
+    return [{arm: {u: p.forward + p.backward for u, p in x[arm].items()} for arm in ARMS} for x in found]
+
+
+def summary(sums: list[dict]) -> dict:
+    "Means by age, and the change of the second half of the ages since the first, paired by user and between the arms."
+    late, first = sums[len(sums) // 2 :], sums[0]
+    changes = {arm: {u: float(np.mean([s[arm][u] for s in late]) - x) for u, x in first[arm].items()} for arm in ARMS}
+    means = {arm: [bootstrap_mean(list(s[arm].values())) for s in sums] for arm in ARMS}
     return dict(
-        profiles=[[m.mean, m.low, m.high] for m in arms],
-        raw_records=[[m.mean, m.low, m.high] for m in raw],
-        chance=scores[0].chance["sum"],
-        late_less_first=str(bootstrap_mean(change)),
+        means={arm: [[m.mean, m.low, m.high] for m in x] for arm, x in means.items()},
+        chance=chance_reward(1, 8),
+        late_less_first={arm: str(bootstrap_mean(list(x.values()))) for arm, x in changes.items()},
+        profiles_less_quotes=str(bootstrap_mean([x - changes[ARMS[1]][u] for u, x in changes[ARMS[0]].items()])),
     )
 
 
 def one_log(path: Path, ages: int, judges: list[str]) -> dict:
     users = [u for u in load_logs(path, hold_out=ages).users if len(u.visible) >= LEAST]
     started = time.perf_counter()
-    profiles = {p.user_id: p for p in TASK.write(users)}
+    texts = {p.user_id: p.profile for p in TASK.write(users)}
     seconds = time.perf_counter() - started
-    by_judge = {name: sums(score_by_age(users, profiles, make_judge(name))) for name in judges}
+    by_judge = {name: summary(by_age(users, texts, make_judge(name), ages)) for name in judges}
     days = [round(days_since(users, k), 1) for k in range(ages)]
     return dict(users=len(users), writing_seconds=round(seconds, 1), median_days=days, judges=by_judge)
 

@@ -10,7 +10,8 @@ part, are then written about by the model before training and after 10, 20, 40, 
 likely tokens and once sampled, and scored by MiniLM, which judged the training, and by BM25, in pools of 1 + 8, one
 held-out record a user. How far the profiles have gone from the untrained model's language is measured in its own nats
 a token, in answer to a question without records. A training that was interrupted goes on; what is scored is not scored
-again. results/hundred_steps.json holds a table for each LOG, scrubbed or not, and BETA.
+again, and a step whose checkpoint is gone is left out. results/hundred_steps.json holds a table for each LOG, scrubbed
+or not, and BETA.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def recipe_of(log: str) -> dict:
 
 def train_all(users: Sequence[User], recipe: Mapping, steps: int, beta: float, folder: Path) -> None:
     "The training, as far as it is not done; all checkpoints stay."
-    settings = recipe | dict(beta=beta, max_steps=steps, save_steps=EVERY, save_total_limit=steps // EVERY)
+    settings = recipe | dict(beta=beta, max_steps=steps, save_steps=EVERY, save_total_limit=steps)
     model, resume = settings.pop("model"), "true" if (folder / "run.json").exists() else None
     if not (folder / "adapter_model.safetensors").exists():
         train(users, model, BumpConfig(output_dir=str(folder), resume_from_checkpoint=resume, **settings))
@@ -158,7 +159,7 @@ def main():
     folder = args.output_dir / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     train_all(mine, recipe, args.steps, args.beta, folder / "run")
-    scored_steps = [step for step in SCORED if step <= args.steps]
+    scored_steps = [s for s in SCORED if s == 0 or (folder / f"run/checkpoint-{s}").exists()]
     points = {step: point(others, recipe, step, folder / "run", folder / f"{step}.json") for step in scored_steps}
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     steps = [json.loads(line)["seconds"] for line in (folder / "run/timings.jsonl").read_text().splitlines()]

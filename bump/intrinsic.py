@@ -305,7 +305,9 @@ def best_of(
     judge: Judge,
     settings: PoolSettings = PoolSettings(),
 ) -> dict[str, str]:  # user → the profile that the judge prefers, the first of equals
-    "Choose a profile for each user by the newest visible record. Raises `BumpError` for too few users."
+    "Choose by the newest visible record, in random pools. Raises `BumpError` for hard ones and for too few users."
+    if settings.negatives == "hard":
+        raise BumpError("The best of several is chosen in random pools: an encoder's likeness knows held-out records.")
     newest = {u.user_id: [u.visible[-1].text] for u in users}
     batch = Batch(newest, {u: list(written[u]) for u in newest}, likeness(users))
     parts = score_batch(

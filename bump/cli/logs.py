@@ -104,7 +104,7 @@ def choose_users(logs: Logs, part: str) -> Sequence[User]:
 class InspectFlags(LogFlags):
     "How many records an inspection counts as held out."
 
-    hold_out: int = flag(1, "P: newest records of each user to hold out.")
+    hold_out: int = flag(1, "Newest records of each user to hold out (the paper's P).")
 
 # %% ../../nbs/14a_cli_logs.ipynb #0b212448
 def inspect(argv: list[str]) -> None:

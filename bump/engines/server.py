@@ -233,7 +233,7 @@ def run_async(coroutine):
         return pool.submit(asyncio.run, coroutine).result()
 
 # %% ../../nbs/03e_engines_server.ipynb #bf8068da
-RETRIES = 2  # of the openai client for each attempt of ours, with exponential backoff and jitter
+RETRIES = 8  # of a question, by the openai client: pauses that grow to eight seconds, or what `Retry-After` says
 
 
 @dataclass
@@ -306,8 +306,8 @@ PASSING = (408, 409, 429)  # what may be otherwise in a moment, as every 500 may
 async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, trouble: Trouble):
     from openai import APIConnectionError, APIStatusError
 
-    useless = 0  # answers so far
-    while useless < 3:
+    unreadable = 0
+    while unreadable < 3:
         try:
             async with gate:
                 return await request(client)
@@ -320,10 +320,10 @@ async def _answer(url: str, request: Request, client, gate: asyncio.Semaphore, t
             if e.status_code < 500 and e.status_code not in PASSING:
                 raise BumpError(_refusal(url, e)) from None
             trouble.seen.append(f"status {e.status_code}")
-            useless += 1
+            return None
         except (ValueError, TypeError, AttributeError, LookupError) as e:
             trouble.seen.append(f"an unreadable answer: {reason_of(e)}")
-            useless += 1
+            unreadable += 1
         await asyncio.sleep(SystemRandom().uniform(0.25, 0.75))
     return None
 
