@@ -21,7 +21,7 @@ from bump.judges import EmbeddingJudge, LexicalJudge, LikelihoodJudge, YesNoJudg
 from bump.reward import RewardSettings
 from bump.statistics import bootstrap_mean
 
-LOGS = ("movielens", "lamp/LaMP_7")
+LOGS = ("movielens", "lamp/LaMP_7/dev_questions.json")
 
 
 def real_text(path: Path, judge, n: int, seed: int = 0) -> dict:

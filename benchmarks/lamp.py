@@ -405,7 +405,7 @@ CHOSEN = "plain"  # on validation users, see `words`
 
 def words(a) -> None:
     folder, rows = Path(a.output_dir), {}
-    users = {u.user_id for u in load_logs(REAL / "LaMP_7").part("validation")[:48]}
+    users = {u.user_id for u in load_logs(REAL / "LaMP_7/dev_questions.json").part("validation")[:48]}
     questions = Questions(some_questions(folder / "data", users), find_task("7"))
     backbone = make_engine("smollm2")
     for name, asked in WORDS.items():

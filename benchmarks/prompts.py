@@ -20,7 +20,11 @@ from bump.prompts import OPEN, PRESETS, WriterPrompt
 from bump.statistics import bootstrap_mean
 
 HERE = Path(__file__).parent
-LOGS = {"movielens": "tastes", "papers/logs.jsonl": "expertise", "lamp/LaMP_7": "conversation"}  # and what suits them
+LOGS = {  # and the preset that suits them
+    "movielens": "tastes",
+    "papers/logs.jsonl": "expertise",
+    "lamp/LaMP_7/dev_questions.json": "conversation",
+}
 FREE = ("papers/logs.jsonl",)  # logs of which profiles may be shown
 EXAMPLE = "- rye bread with seeds\n- a sourdough starter\nThis person likes baking bread.\n\n"
 

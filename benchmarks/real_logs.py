@@ -42,7 +42,7 @@ from bump.training.sampling import sample, warpers
 HERE = Path(__file__).parent
 LOGS = {
     "movielens": "movielens",
-    "LaMP-7": "lamp/LaMP_7",
+    "LaMP-7": "lamp/LaMP_7/dev_questions.json",
     "stackexchange": "stackexchange/logs.jsonl",
     "papers": "papers/logs.jsonl",
 }

@@ -39,7 +39,7 @@ MASK_DRAWS = 4
 JUDGES = ("likelihood", "bm25")
 LOGS = {
     "film ratings": "movielens",
-    "tweets": "lamp/LaMP_7",
+    "tweets": "lamp/LaMP_7/dev_questions.json",
     "posts and comments": "stackexchange/logs.jsonl",
     "abstracts": "papers/logs.jsonl",
 }
