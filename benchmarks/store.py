@@ -2,9 +2,10 @@
 
 python benchmarks/store.py [--users 1000000] [--parts build open get refresh forget kills serve]
 
-`build` writes the profiles in batches, and in the same run the way that came before, a JSONL line and a sync each, for
-as many as take some seconds. Opening and peak memory are measured in processes of their own. `refresh` lets one
-user in a hundred write something new and counts whose profile is stale. `kills` kills a writer at random, twenty times.
+`build` writes the profiles in batches of 10,000, and in the same run 50,000 in batches of 32, the default of `bump
+profile`, and the way that came before, a JSONL line and a sync each, for as many as take some seconds. Opening and
+peak memory are measured in processes of their own. `refresh` lets one user in a hundred write something new and counts
+whose profile is stale. `kills` kills a writer at random, twenty times.
 `serve` asks the proxy 50 times a second in front of a server that answers at once, and that server directly.
 """
 
@@ -32,6 +33,7 @@ from bump.store import ProfileStore, forget, save_profiles
 HERE = Path(__file__).parent
 PARTS = ("build", "open", "get", "refresh", "forget", "kills", "serve")
 WORDS = 20_000
+AT_ONCE, SMALL = 32, 50_000  # the default of `--batch_size`, and how many profiles are written so
 ONE = Profile("", "", "m", "0", "1", 1, 3, 0.0, 2.0, 60, False, 1024, 256, "2026-01-01T00:00:00+00:00")
 
 
@@ -53,18 +55,27 @@ def seconds_of(f) -> float:
     return time.perf_counter() - started
 
 
-def build(path: Path, n: int) -> dict:
+def put_seconds(store: ProfileStore, n: int, at_once: int) -> float:
     "Seconds of writing alone; the profiles of a batch are made before."
-    store, spent = ProfileStore(path, create=True), 0.0
-    for start in range(0, n, 10_000):
-        some = [profile(i) for i in range(start, min(n, start + 10_000))]
+    spent = 0.0
+    for start in range(0, n, at_once):
+        some = [profile(i) for i in range(start, min(n, start + at_once))]
         spent += seconds_of(lambda some=some: store.put(some))
+    return spent
+
+
+def build(path: Path, n: int) -> dict:
+    "A store in big batches, another one in batches as `bump profile` writes them, and lines."
+    with ProfileStore(path.with_name("small.db"), create=True) as other:
+        small = put_seconds(other, SMALL, AT_ONCE)
+    store = ProfileStore(path, create=True)
+    spent = put_seconds(store, n, 10_000)
     again = [profile(i) for i in range(10_000)]
     second = seconds_of(lambda: store.put(again))
     store.close()
     lines, few = path.with_name("lines.jsonl"), [asdict(profile(i)) for i in range(2000)]
     before = seconds_of(lambda: [append_line(lines, row) for row in few])
-    rates = dict(store=n / spent, lines=len(few) / before)
+    rates = dict(store=n / spent, small_batches=SMALL / small, lines=len(few) / before)
     return dict(
         profiles=n,
         per_second={k: round(v) for k, v in rates.items()},
