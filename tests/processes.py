@@ -5,6 +5,7 @@ a server that has imported them and has done nothing else."""
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from multiprocessing import forkserver
@@ -49,6 +50,7 @@ class Started:
 
 
 def _run(call, argv, said):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; a shell's background job ignores it
     for stream, path in zip((1, 2), said, strict=True):
         os.dup2(os.open(path, os.O_WRONLY), stream)
     if call is None:
