@@ -159,7 +159,8 @@ def main():
     folder = args.output_dir / name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     train_all(mine, recipe, args.steps, args.beta, folder / "run")
-    scored_steps = [s for s in SCORED if s == 0 or (folder / f"run/checkpoint-{s}").exists()]
+    kept = [s for s in SCORED[1:] if s <= args.steps and (folder / f"run/checkpoint-{s}").exists()]
+    scored_steps = [0, *kept]
     points = {step: point(others, recipe, step, folder / "run", folder / f"{step}.json") for step in scored_steps}
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     steps = [json.loads(line)["seconds"] for line in (folder / "run/timings.jsonl").read_text().splitlines()]
@@ -171,7 +172,7 @@ def main():
         minutes=round(sum(steps) / 60, 1),
         curves={name: [round(r[key], 3) for r in lines] for name, key in names.items()},
         rows=[row(others, p, points[0], kind) for kind in KINDS for p in points.values()],
-        hundred_less_forty={kind: longer(points, kind) for kind in KINDS if 100 in points},
+        hundred_less_forty={kind: longer(points, kind) for kind in KINDS if {40, 100} <= points.keys()},
         example=example(points) if args.log in FREE else {},
     )
     plain = args.output_dir / args.log

@@ -307,7 +307,7 @@ def best_of(
 ) -> dict[str, str]:  # user → the profile that the judge prefers, the first of equals
     "Choose by the newest visible record, in random pools. Raises `BumpError` for hard ones and for too few users."
     if settings.negatives == "hard":
-        raise BumpError("The best of several is chosen in random pools: an encoder's likeness knows held-out records.")
+        raise BumpError("The best of several is chosen in random pools; leave out negatives=hard here.")
     newest = {u.user_id: [u.visible[-1].text] for u in users}
     batch = Batch(newest, {u: list(written[u]) for u in newest}, likeness(users))
     parts = score_batch(
