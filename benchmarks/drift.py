@@ -62,11 +62,14 @@ def summary(sums: list[dict]) -> dict:
 def one_log(path: Path, ages: int, judges: list[str]) -> dict:
     users = [u for u in load_logs(path, hold_out=ages).users if len(u.visible) >= LEAST]
     started = time.perf_counter()
-    texts = {p.user_id: p.profile for p in TASK.write(users)}
+    profiles = list(TASK.write(users))
     seconds = time.perf_counter() - started
+    texts = {p.user_id: p.profile for p in profiles}
+    read = [float(np.median(x)) for x in zip(*((p.last_record - p.first_record + 1, p.last_record) for p in profiles))]
     by_judge = {name: summary(by_age(users, texts, make_judge(name), ages)) for name in judges}
     days = [round(days_since(users, k), 1) for k in range(ages)]
-    return dict(users=len(users), writing_seconds=round(seconds, 1), median_days=days, judges=by_judge)
+    facts = dict(users=len(users), read=read, writing_seconds=round(seconds, 1), median_days=days)
+    return facts | dict(judges=by_judge)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ python benchmarks/lamp.py checkpoints --output_dir runs/lamp_world
 python benchmarks/lamp.py clauses     --output_dir runs/lamp_world
 python benchmarks/lamp.py real        --output_dir runs/lamp_real [--folds 0] [--api …]
 python benchmarks/lamp.py words       --output_dir runs/lamp_words
-python benchmarks/lamp.py smollm2     --output_dir runs/lamp_smollm2 --run RUNS/LaMP-7-0
+python benchmarks/lamp.py smollm2     --output_dir runs/lamp_smollm2 --run RUNS/LaMP-7-scrubbed
+python benchmarks/lamp.py smollm2_sft --output_dir runs/lamp_smollm2_sft --run RUNS/LaMP-7-scrubbed
 python benchmarks/lamp.py scale
 
 What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks
 collects. --api is a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server
 --model bump/weights --served-model-name embedded …).
 `words` asks SmolLM2 in several ways about validation users; `smollm2` takes the words that were chosen so. --run is a
-run of real_logs.py on LaMP-7: its profiles, of users on whom it was not trained, are given to SmolLM2.
+run of real_logs.py on LaMP-7: its profiles, of users on whom it was not trained, are given to SmolLM2. `smollm2_sft`
+first fine-tunes SmolLM2 for each method on the questions of the users on whom that run was trained.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import transformers
+from real_logs import read_logs, split, written
 
 from bump.engines.make import make_engine
 from bump.engines.server import ServerEngine
@@ -58,6 +61,7 @@ HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
 WORLD = WorldConfig(n_users=900, seed=11)
 N_TRAIN = 600  # users; the other 300 are asked
+SFT_EPOCHS = 2  # of SmolLM2
 READ = AnswerSettings(max_prompt_tokens=512, max_new_tokens=32)
 WRITER = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=100)  # greedy
 GRPO = dict(  # of `bump quickstart`, and of recipes/embedded_real_logs.yaml
@@ -115,18 +119,14 @@ def profiles(model: str, users, store: Path) -> dict[str, str]:
     return {u: p.profile for u, p in read_store(store).items()}
 
 
-def tuned(task, data: Path, folder: Path, methods: str, texts: dict[str, str]) -> str:  # the adapter
+def tuned(
+    task, data: Path, folder: Path, methods: str, texts: dict[str, str], model="embedded", epochs=None, read=READ
+) -> str:  # the adapter
     if not (folder / "adapter_config.json").exists():
         again = dict(resume_from_checkpoint="true") if (folder / "tuning.json").exists() else {}
-        tune_backbone(
-            task,
-            training_questions(data, task),
-            methods,
-            texts,
-            "embedded",
-            BackboneConfig(output_dir=str(folder), num_train_epochs=2 if "," in methods else 4, report_to=[], **again),
-            READ,
-        )
+        epochs = epochs or (2 if "," in methods else 4)
+        config = BackboneConfig(output_dir=str(folder), num_train_epochs=epochs, report_to=[], **again)
+        tune_backbone(task, training_questions(data, task), methods, texts, model, config, read)
     return str(folder)
 
 
@@ -375,9 +375,9 @@ def folds(folder: Path, n: int = 2) -> list[Path]:
     for k in range(n):
         here = folder / f"fold-{k}" / "LaMP_7"
         here.mkdir(parents=True, exist_ok=True)
-        for split, mine in (("dev", rows[k::n]), ("train", [r for i, r in enumerate(rows) if i % n != k])):
-            (here / f"{split}_questions.json").write_text(json.dumps(mine))
-            (here / f"{split}_outputs.json").write_text(
+        for part, mine in (("dev", rows[k::n]), ("train", [r for i, r in enumerate(rows) if i % n != k])):
+            (here / f"{part}_questions.json").write_text(json.dumps(mine))
+            (here / f"{part}_outputs.json").write_text(
                 json.dumps(dict(task="LaMP_7", golds=[right[r["id"]] for r in mine]))
             )
         out.append(here.parent)
@@ -419,13 +419,13 @@ def words(a) -> None:
     write_result("lamp_words", facts | dict(words={n: asdict(w) for n, w in WORDS.items()}, scores=rows))
 
 
-def some_questions(folder: Path, ids: set[str]) -> Path:  # a folder with LaMP_7's files
+def some_questions(folder: Path, ids: set[str], part: str = "dev") -> Path:  # a folder with LaMP_7's files
     here = folder / "LaMP_7"
     here.mkdir(parents=True, exist_ok=True)
     rows = json.loads((REAL / "LaMP_7/dev_questions.json").read_text())
     golds = json.loads((REAL / "LaMP_7/dev_outputs.json").read_text())["golds"]
-    write_json(here / "dev_questions.json", [r for r in rows if r["id"] in ids])
-    write_json(here / "dev_outputs.json", dict(task="LaMP_7", golds=[g for g in golds if g["id"] in ids]))
+    write_json(here / f"{part}_questions.json", [r for r in rows if r["id"] in ids])
+    write_json(here / f"{part}_outputs.json", dict(task="LaMP_7", golds=[g for g in golds if g["id"] in ids]))
     return folder
 
 
@@ -452,6 +452,35 @@ def smollm2(a) -> None:
     facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
     facts |= dict(writer={k: run[k] for k in ("settings", "steps", "n_trained")})
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
+
+
+def smollm2_sft(a) -> None:
+    folder, done = Path(a.output_dir), json.loads((Path(a.run) / "result.json").read_text())
+    asked, settings = done["profiles"], argparse.Namespace(**done["settings"])
+    learners, _ = split(read_logs(REAL.parent, settings.log, settings.scrub), settings.half, settings.seed)
+    data = some_questions(folder / "data", set(sorted(asked["trained"], key=int)[: a.limit]))
+    some_questions(data, {u.user_id for u in learners[: a.limit]}, "train")
+    task, read, runs = find_task("7"), replace(READ, words=WORDS[CHOSEN]), []
+    writers = {"zero_shot": (settings.model, "zero-shot"), "bump": (str(Path(a.run) / "run"), "trained")}
+    for m in ("none", "bm25:4", *writers):
+        model, arm = writers.get(m, (None, None))
+        own = profiles_of(learners[: a.limit], settings, model, folder / f"{m}-train.json") if model else {}
+        adapter = tuned(task, data, folder / f"sft-{m}", m, own, settings.model, SFT_EPOCHS, read)
+        for name in (m, "shuffled") if m == "bump" else (m,):
+            runs.append(folder / "runs" / name)
+            texts = asked[arm] if arm else None
+            run_lamp(Questions(data, task), name, make_engine(adapter), runs[-1], texts, read, f"{name}, SFT")
+    table, against = lamp_table(runs, against="none, SFT"), lamp_table(runs, against="shuffled, SFT")
+    print(markdown_table(table, "none, SFT"))
+    facts = dict(n=len(Questions(data, task)), epochs=SFT_EPOCHS, words=CHOSEN, read=dict(read.facts()))
+    facts |= dict(n_tuned=len(training_questions(data, task)), writer={k: done[k] for k in ("settings", "steps")})
+    write_result("lamp_smollm2_sft", facts | dict(table=cells(table), against_shuffled=cells(against)))
+
+
+def profiles_of(users, settings, model: str, path: Path) -> dict[str, str]:  # as real_logs.py writes them
+    if not path.exists():
+        write_json(path, {u: texts[0] for u, texts in written(settings, model, users, 1, 0.0).items()})
+    return json.loads(path.read_text())
 
 
 def answered(run: Path) -> dict[str, str]:  # id → answer
@@ -598,7 +627,14 @@ def scale(a) -> None:
 
 
 COMMANDS = dict(
-    world=world, checkpoints=checkpoint_curves, clauses=clauses, real=real, words=words, smollm2=smollm2, scale=scale
+    world=world,
+    checkpoints=checkpoint_curves,
+    clauses=clauses,
+    real=real,
+    words=words,
+    smollm2=smollm2,
+    smollm2_sft=smollm2_sft,
+    scale=scale,
 )
 
 
@@ -610,7 +646,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", type=int)
     parser.add_argument("--api")
     parser.add_argument("--run")
-    parser.add_argument("--limit", type=int, help="users, for smollm2")
+    parser.add_argument("--limit", type=int, help="users, for smollm2 and smollm2_sft")
     a = parser.parse_args()
     if a.what != "scale" and not a.output_dir:
         parser.error("where to? give --output_dir")

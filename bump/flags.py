@@ -45,9 +45,14 @@ def _is_training(cls: type) -> bool:
     return any(c.__name__ == "TrainingArguments" for c in cls.__mro__)
 
 
+def _command() -> str:
+    "What was typed before the flags, as `bump train` or `bump lamp eval`."
+    names = sys.argv[1 : 3 if sys.argv[1:2] in (["lamp"], ["embedded"]) else 2]
+    return " ".join(["bump", *(name for name in names if not name.startswith("-"))])
+
+
 def _wrong(message: str) -> BumpError:
-    command = f"bump {sys.argv[1]}" if len(sys.argv) > 1 else "bump"
-    return BumpError(f"{message}; see `{command} --help`.")
+    return BumpError(f"{message}; see `{_command()} --help`.")
 
 
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -57,7 +62,7 @@ class FlagParser(argparse.ArgumentParser):
     "The fields of dataclasses as flags, with the defaults of `--config file.yaml`."
 
     def __init__(self, flags: Sequence[type]):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+        super().__init__(_command(), formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
         self.flags = flags
         for cls in flags:
             hints = get_type_hints(cls)
@@ -146,7 +151,7 @@ def _trl_parser(flags: Sequence[type]):
         def error(self, message: str):
             raise _wrong(message)
 
-    return Parser(flags, allow_abbrev=False)
+    return Parser(flags, prog=_command(), allow_abbrev=False)
 
 # %% ../nbs/20d_flags.ipynb #2b559791
 def _own_fields(cls: type) -> list[str]:

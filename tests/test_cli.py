@@ -56,6 +56,11 @@ def test_debug_shows_the_traceback(bump):
     assert "Traceback" in bump("inspect", "--logs", "nowhere.csv", "--debug", code=1).stderr
 
 
+@pytest.mark.parametrize("command", ["train", "lamp eval"])  # TRL's parser, and ours
+def test_help_names_the_command(bump, command):
+    assert bump(*command.split(), "--help").stdout.startswith(f"usage: bump {command} [-h]")
+
+
 def test_train_profile_score(bump, here, world_log, tmp_path):
     run, store, config = tmp_path / "run", tmp_path / "profiles.jsonl", tmp_path / "run.yaml"
     config.write_text(

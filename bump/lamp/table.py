@@ -250,10 +250,10 @@ def plot_reward_and_metric(points: Sequence[Mapping], metric: str, chance: float
         lw=0.8,
         elinewidth=0.5,
     )
-    for p in (points[0], points[-1]):
-        ax.annotate(
-            f"step {p['step']}", (p["reward"][0], p[metric][0]), fontsize=7, xytext=(3, 3), textcoords="offset points"
-        )
+    for p, above in ((points[0], -12), (points[-1], 8)):
+        at, label = (p["reward"][0], p[metric][0]), f"step {p['step']}"
+        free = dict(fc="white", ec="none", pad=0.5, alpha=0.8)
+        ax.annotate(label, at, (0, above), textcoords="offset points", ha="center", fontsize=7, bbox=free, zorder=3)
     ax.axvline(chance, ls="--", c="gray", lw=0.8)
     ax.set(
         xlabel="reward (dashed: chance)", ylabel=metric + (" (lower is better)" if metric in LOWER_IS_BETTER else "")
