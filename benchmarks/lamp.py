@@ -444,11 +444,7 @@ def smollm2(a) -> None:
         print(m, seconds[m], "s", flush=True)
     table, against = lamp_table(runs), lamp_table(runs, against="shuffled")
     print(markdown_table(table))
-    answers = {r.name: answered(r) for r in runs}
-    picked = [
-        dict(question=q.parts[0], right=q.gold, profile=texts["bump"][q.id], **{m: x[q.id] for m, x in answers.items()})
-        for q in list(questions)[:3]
-    ]
+    picked = first_answers(questions, runs, texts["bump"])
     facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
     facts |= dict(writer={k: run[k] for k in ("settings", "steps", "n_trained")})
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
@@ -474,7 +470,8 @@ def smollm2_sft(a) -> None:
     print(markdown_table(table, "none, SFT"))
     facts = dict(n=len(Questions(data, task)), epochs=SFT_EPOCHS, words=CHOSEN, read=dict(read.facts()))
     facts |= dict(n_tuned=len(training_questions(data, task)), writer={k: done[k] for k in ("settings", "steps")})
-    write_result("lamp_smollm2_sft", facts | dict(table=cells(table), against_shuffled=cells(against)))
+    picked = first_answers(Questions(data, task), runs, asked["trained"])
+    write_result("lamp_smollm2_sft", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
 
 
 def profiles_of(users, settings, model: str, path: Path) -> dict[str, str]:  # as real_logs.py writes them
@@ -486,6 +483,14 @@ def profiles_of(users, settings, model: str, path: Path) -> dict[str, str]:  # a
 def answered(run: Path) -> dict[str, str]:  # id → answer
     lines = (run / "predictions.jsonl").read_text().splitlines()
     return {row["id"]: row["prediction"] for row in map(json.loads, lines)}
+
+
+def first_answers(questions: Questions, runs: list[Path], profiles: dict[str, str], n: int = 3) -> list[dict]:
+    answers = {r.name: answered(r) for r in runs}
+    return [
+        dict(question=q.parts[0], right=q.gold, profile=profiles[q.id], **{m: x[q.id] for m, x in answers.items()})
+        for q in list(questions)[:n]
+    ]
 
 
 def real(a) -> None:
