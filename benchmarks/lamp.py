@@ -33,6 +33,8 @@ from pathlib import Path
 import numpy as np
 import transformers
 from real_logs import read_logs, split, written
+from real_logs import table as gains
+from torch.cuda import is_available
 
 from bump.engines.make import make_engine
 from bump.engines.server import ServerEngine
@@ -61,7 +63,7 @@ HERE = Path(__file__).parent
 REAL = HERE.parent.parent / "shared/data/lamp"
 WORLD = WorldConfig(n_users=900, seed=11)
 N_TRAIN = 600  # users; the other 300 are asked
-SFT_EPOCHS = 2  # of SmolLM2
+SFT = dict(num_train_epochs=1, per_device_train_batch_size=8, bf16=True)  # of SmolLM2
 READ = AnswerSettings(max_prompt_tokens=512, max_new_tokens=32)
 WRITER = dict(max_prompt_tokens=320, max_new_tokens=64, batch_size=100)  # greedy
 GRPO = dict(  # of `bump quickstart`, and of recipes/embedded_real_logs.yaml
@@ -120,12 +122,12 @@ def profiles(model: str, users, store: Path) -> dict[str, str]:
 
 
 def tuned(
-    task, data: Path, folder: Path, methods: str, texts: dict[str, str], model="embedded", epochs=None, read=READ
+    task, data: Path, folder: Path, methods: str, texts: dict[str, str], model="embedded", read=READ, **settings
 ) -> str:  # the adapter
     if not (folder / "adapter_config.json").exists():
+        settings = dict(num_train_epochs=2 if "," in methods else 4) | settings
         again = dict(resume_from_checkpoint="true") if (folder / "tuning.json").exists() else {}
-        epochs = epochs or (2 if "," in methods else 4)
-        config = BackboneConfig(output_dir=str(folder), num_train_epochs=epochs, report_to=[], **again)
+        config = BackboneConfig(output_dir=str(folder), report_to=[], **settings, **again)
         tune_backbone(task, training_questions(data, task), methods, texts, model, config, read)
     return str(folder)
 
@@ -447,6 +449,8 @@ def smollm2(a) -> None:
     picked = first_answers(questions, runs, texts["bump"])
     facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
     facts |= dict(writer={k: run[k] for k in ("settings", "steps", "n_trained")})
+    facts["writer"]["gains"] = {judge: gains(s)["gains"] for judge, s in run["scores"].items()}
+    facts["of_the_profile"] = of_the_profile(runs)
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
 
 
@@ -458,19 +462,22 @@ def smollm2_sft(a) -> None:
     some_questions(data, {u.user_id for u in learners[: a.limit]}, "train")
     task, read, runs = find_task("7"), replace(READ, words=WORDS[CHOSEN]), []
     writers = {"zero_shot": (settings.model, "zero-shot"), "bump": (str(Path(a.run) / "run"), "trained")}
-    for m in ("none", "bm25:4", *writers):
+    for m in ("none", *writers, "bm25:4"):
         model, arm = writers.get(m, (None, None))
         own = profiles_of(learners[: a.limit], settings, model, folder / f"{m}-train.json") if model else {}
-        adapter = tuned(task, data, folder / f"sft-{m}", m, own, settings.model, SFT_EPOCHS, read)
+        adapter = tuned(
+            task, data, folder / f"sft-{m}", m, own, settings.model, read, **SFT, use_cpu=not is_available()
+        )
         for name in (m, "shuffled") if m == "bump" else (m,):
             runs.append(folder / "runs" / name)
             texts = asked[arm] if arm else None
             run_lamp(Questions(data, task), name, make_engine(adapter), runs[-1], texts, read, f"{name}, SFT")
     table, against = lamp_table(runs, against="none, SFT"), lamp_table(runs, against="shuffled, SFT")
     print(markdown_table(table, "none, SFT"))
-    facts = dict(n=len(Questions(data, task)), epochs=SFT_EPOCHS, words=CHOSEN, read=dict(read.facts()))
+    facts = dict(n=len(Questions(data, task)), tuning=SFT, words=CHOSEN, read=dict(read.facts()))
     facts |= dict(n_tuned=len(training_questions(data, task)), writer={k: done[k] for k in ("settings", "steps")})
     picked = first_answers(Questions(data, task), runs, asked["trained"])
+    facts["of_the_profile"] = of_the_profile(runs)
     write_result("lamp_smollm2_sft", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
 
 
@@ -483,6 +490,11 @@ def profiles_of(users, settings, model: str, path: Path) -> dict[str, str]:  # a
 def answered(run: Path) -> dict[str, str]:  # id → answer
     lines = (run / "predictions.jsonl").read_text().splitlines()
     return {row["id"]: row["prediction"] for row in map(json.loads, lines)}
+
+
+def of_the_profile(runs: list[Path]) -> dict[str, float]:  # share of answers that begin as the profiles do
+    said = {r.name: [a.startswith("This person") for a in answered(r).values()] for r in runs}
+    return {m: round(float(np.mean(x)), 3) for m, x in said.items()}
 
 
 def first_answers(questions: Questions, runs: list[Path], profiles: dict[str, str], n: int = 3) -> list[dict]:
