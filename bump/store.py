@@ -303,9 +303,18 @@ def iter_profiles(path: str | Path) -> Iterator[Profile]:
         yield from read_parquet(path) if path.suffix == ".parquet" else read_lines(path)
 
 
-def read_store(path: str | Path) -> dict[str, Profile]:
+def read_store(
+    path: str | Path,
+    user_ids: Collection[str] | None = None,  # only of these, and no others are held in memory; None: of all
+) -> dict[str, Profile]:
     "The newest profiles by user. Raises `BumpError`, with the line in a JSONL file, where they can't be read."
-    return {p.user_id: p for p in iter_profiles(path)}
+    if user_ids is None:
+        return {p.user_id: p for p in iter_profiles(path)}
+    if Path(path).is_file() and is_database(Path(path)):
+        with ProfileStore(path) as store:
+            return store.get_many(user_ids)
+    wanted = set(user_ids)
+    return {p.user_id: p for p in iter_profiles(path) if p.user_id in wanted}
 
 # %% ../nbs/09a_store.ipynb #3e7d839c
 def _columns():  # of a Parquet file

@@ -228,7 +228,7 @@ def score_command(argv: list[str]) -> None:
     from bump.intrinsic import check_profiles, score, score_by_age, show_ages, show_score
     from bump.store import read_store
 
-    store = read_store(flags.profiles)
+    store = read_store(flags.profiles, [u.user_id for u in users])
     check_profiles(users, store)
     asked = users, store, flags.load_judge(), flags, flags.encoder
     scores = score_by_age(*asked) if flags.by_age else [score(*asked)]
