@@ -37,7 +37,7 @@ from bump.prompts import (
 from .rankings import Judge
 from .reward import RewardSettings
 from .statistics import Mean, bootstrap_mean
-from .training.runs import versions
+from .training.runs import MarkCheckpoints, checkpoints, versions
 from bump.world import (
     BIASES,
     STYLES,
@@ -450,16 +450,12 @@ def train_embedded(work: Path, recipe: Recipe, save_steps: int = 200):
         args,
         lambda pages: pages[0],
         Pages(tokenizer, recipe),
-        callbacks=[_progress(work)],
+        callbacks=[_progress(work), MarkCheckpoints()],
     )
     _silence(trainer)
-    trainer.train(resume_from_checkpoint=_last_whole(work))
+    last = next(reversed(checkpoints(work).values()), None)
+    trainer.train(resume_from_checkpoint=last and str(last))
     return trainer.model, tokenizer
-
-# %% ../nbs/11_embedded.ipynb #374052fd
-def _last_whole(work: Path) -> str | None:  # a checkpoint that was cut off lacks the file that is written last
-    whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda p: int(p.name.rpartition("-")[2]))) if whole else None
 
 # %% ../nbs/11_embedded.ipynb #efcffba4
 def _start(work: Path, recipe: Recipe):
