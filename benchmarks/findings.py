@@ -5,7 +5,7 @@ python benchmarks/findings.py judges ablations records several_records masks --r
 
 `fingerprints` reads the finished runs of benchmarks/real_logs.py in RUNS, takes kinds of words out of their profiles
 and scores what is left. The others train what RUNS lacks (see benchmarks/world_runs.py: hours
-on two cores, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
+on two virtual CPUs, in which it may be interrupted) and compare. Each part writes results/findings_NAME.json.
 """
 
 import argparse

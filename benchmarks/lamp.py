@@ -7,16 +7,17 @@ python benchmarks/lamp.py checkpoints --output_dir runs/lamp_world
 python benchmarks/lamp.py clauses     --output_dir runs/lamp_world
 python benchmarks/lamp.py real        --output_dir runs/lamp_real [--folds 0] [--api …]
 python benchmarks/lamp.py words       --output_dir runs/lamp_words
-python benchmarks/lamp.py smollm2     --output_dir runs/lamp_smollm2 --run RUNS/LaMP-7-scrubbed
-python benchmarks/lamp.py smollm2_sft --output_dir runs/lamp_smollm2_sft --run RUNS/LaMP-7-scrubbed
+python benchmarks/lamp.py smollm2     --output_dir runs/lamp_smollm2 --run RUNS/LaMP-7-scrubbed-0 RUNS/LaMP-7-scrubbed-1
+python benchmarks/lamp.py smollm2_sft --output_dir runs/lamp_smollm2_sft --run RUNS/LaMP-7-scrubbed-0
 python benchmarks/lamp.py scale
 
 What is in output_dir already is not run again, so two processes can share the tasks; a last call without --tasks
 collects. --api is a vLLM server with the embedded model (python -m vllm.entrypoints.openai.api_server
 --model bump/weights --served-model-name embedded …).
-`words` asks SmolLM2 in several ways about validation users; `smollm2` takes the words that were chosen so. --run is a
-run of real_logs.py on LaMP-7: its profiles, of users on whom it was not trained, are given to SmolLM2. `smollm2_sft`
-first fine-tunes SmolLM2 for each method on the questions of the users on whom that run was trained.
+`words` asks SmolLM2 in several ways about validation users; `smollm2` takes the words that were chosen so. --run names
+runs of real_logs.py on the halves of LaMP-7: their profiles, of users on whom they were not trained, are given to
+SmolLM2. `smollm2_sft` takes one run, and first fine-tunes SmolLM2 for each method on the questions of the users on
+whom that run was trained.
 """
 
 import argparse
@@ -32,8 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import transformers
-from real_logs import read_logs, split, written
-from real_logs import table as gains
+from real_logs import read_logs, split, together, written
 from torch.cuda import is_available
 
 from bump.engines.make import make_engine
@@ -432,8 +432,9 @@ def some_questions(folder: Path, ids: set[str], part: str = "dev") -> Path:  # a
 
 
 def smollm2(a) -> None:
-    folder, run = Path(a.output_dir), json.loads((Path(a.run) / "result.json").read_text())
-    texts = {m: run["profiles"][arm] for m, arm in (("zero_shot", "zero-shot"), ("bump", "trained"))}
+    folder, written_by = Path(a.output_dir), [json.loads((Path(r) / "result.json").read_text()) for r in a.run]
+    arms = dict(zero_shot="zero-shot", bump="trained")
+    texts = {m: {u: t for r in written_by for u, t in r["profiles"][arm].items()} for m, arm in arms.items()}
     texts["shuffled"] = texts["bump"]
     asked = sorted(texts["bump"], key=int)[: a.limit]
     questions = Questions(some_questions(folder / "data", set(asked)), find_task("7"))
@@ -448,20 +449,25 @@ def smollm2(a) -> None:
     print(markdown_table(table))
     picked = first_answers(questions, runs, texts["bump"])
     facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
-    facts |= dict(writer={k: run[k] for k in ("settings", "steps", "n_trained")})
-    facts["writer"]["gains"] = {judge: gains(s)["gains"] for judge, s in run["scores"].items()}
-    facts["of_the_profile"] = of_the_profile(runs)
+    facts |= dict(writer=writer_facts(written_by), of_the_profile=of_the_profile(runs))
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
 
 
+def writer_facts(runs: list[dict]) -> dict:  # how the writers of the halves were trained, and what they gained
+    gained = {judge: t["gains"] for judge, t in together(runs)["tables"].items()}
+    each = {k: [r[k] for r in runs] for k in ("steps", "n_trained", "n_scored")}
+    return dict(settings=runs[0]["settings"], halves=[r["settings"]["half"] for r in runs], gains=gained) | each
+
+
 def smollm2_sft(a) -> None:
-    folder, done = Path(a.output_dir), json.loads((Path(a.run) / "result.json").read_text())
+    run = Path(a.run[0])
+    folder, done = Path(a.output_dir), json.loads((run / "result.json").read_text())
     asked, settings = done["profiles"], argparse.Namespace(**done["settings"])
     learners, _ = split(read_logs(REAL.parent, settings.log, settings.scrub), settings.half, settings.seed)
     data = some_questions(folder / "data", set(sorted(asked["trained"], key=int)[: a.limit]))
     some_questions(data, {u.user_id for u in learners[: a.limit]}, "train")
     task, read, runs = find_task("7"), replace(READ, words=WORDS[CHOSEN]), []
-    writers = {"zero_shot": (settings.model, "zero-shot"), "bump": (str(Path(a.run) / "run"), "trained")}
+    writers = {"zero_shot": (settings.model, "zero-shot"), "bump": (str(run / "run"), "trained")}
     for m in ("none", *writers, "bm25:4"):
         model, arm = writers.get(m, (None, None))
         own = profiles_of(learners[: a.limit], settings, model, folder / f"{m}-train.json") if model else {}
@@ -475,7 +481,7 @@ def smollm2_sft(a) -> None:
     table, against = lamp_table(runs, against="none, SFT"), lamp_table(runs, against="shuffled, SFT")
     print(markdown_table(table, "none, SFT"))
     facts = dict(n=len(Questions(data, task)), tuning=SFT, words=CHOSEN, read=dict(read.facts()))
-    facts |= dict(n_tuned=len(training_questions(data, task)), writer={k: done[k] for k in ("settings", "steps")})
+    facts |= dict(n_tuned=len(training_questions(data, task)), writer=writer_facts([done]))
     picked = first_answers(Questions(data, task), runs, asked["trained"])
     facts["of_the_profile"] = of_the_profile(runs)
     write_result("lamp_smollm2_sft", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
@@ -662,7 +668,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*")
     parser.add_argument("--folds", nargs="*", type=int)
     parser.add_argument("--api")
-    parser.add_argument("--run")
+    parser.add_argument("--run", nargs="+")
     parser.add_argument("--limit", type=int, help="users, for smollm2 and smollm2_sft")
     a = parser.parse_args()
     if a.what != "scale" and not a.output_dir:

@@ -28,7 +28,7 @@ from bump.interactions import Interaction, User
 from bump.profiles import Profile, history_digest
 from bump.refresh import staleness
 from bump.seeds import named_rng
-from bump.store import ProfileStore, forget, save_profiles
+from bump.store import ProfileStore, _pieces, forget, save_profiles
 
 HERE = Path(__file__).parent
 PARTS = ("build", "open", "get", "refresh", "forget", "kills", "serve")
@@ -134,8 +134,21 @@ def refresh(path: Path, n: int) -> dict:
 
 
 def forgotten(path: Path) -> dict:
+    "Ten users, then a thousand others; and the search for the pieces of the ten, one at a time, in the same file."
+    with ProfileStore(path) as store:
+        ten = [f"user-{i:07}" for i in range(30_000, 30_010)]
+        pieces = set().union(*(_pieces(u, [p.profile for p in store.versions(u)]) for u in ten))
+    rows = {"10": timed(path, ten), "1000": timed(path, [f"user-{i:07}" for i in range(30_010, 31_010)])}
+    started, found = time.perf_counter(), set()
+    with open(path, "rb") as f:
+        while data := f.read(1 << 26):
+            found |= {piece for piece in pieces if piece not in found and piece in data}
+    return rows | dict(one_at_a_time=dict(pieces=len(pieces), seconds=round(time.perf_counter() - started, 1)))
+
+
+def timed(path: Path, user_ids: list[str]) -> dict:
     started = time.perf_counter()
-    done = forget(path, [f"user-{i:07}" for i in range(10)])
+    done = forget(path, user_ids)
     return asdict(done) | dict(seconds=round(time.perf_counter() - started, 1))
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from .profiles import Profile
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'SCHEMA', 'APPLICATION', 'WRITER', 'OWN', 'SELECT', 'NEWEST', 'OF_ALL', 'INSERT', 'DROP_OLD',
-           'SAME_WRITER', 'ADD_WRITER', 'LOGS', 'PIECE', 'LEAST', 'OTHERS', 'ProfileStore', 'changed_words',
+           'SAME_WRITER', 'ADD_WRITER', 'LOGS', 'PIECE', 'LEAST', 'KEPT', 'ProfileStore', 'changed_words',
            'parse_lines', 'read_lines', 'read_parquet', 'is_database', 'iter_profiles', 'read_store', 'save_profiles',
            'Forgotten', 'forget']
 
@@ -394,15 +394,26 @@ def _pieces(user_id: str, texts: Iterable[str]) -> set[bytes]:
     return {piece for piece in {user_id.encode(), *cut} if len(piece) >= LEAST}
 
 
+def _search(pieces: Collection[bytes]) -> Callable[[bytes], set[bytes]]:
+    "What finds those of the pieces that stand in some bytes, in one reading of these."
+    from ahocorasick_rs import BytesAhoCorasick
+
+    listed = list(pieces)
+    automaton = BytesAhoCorasick(listed)
+    return lambda data: {listed[i] for i, _, _ in automaton.find_matches_as_indexes(data, overlapping=True)}
+
+
 def _found(path: Path, pieces: Collection[bytes], at_once: int = 1 << 26) -> set[bytes]:
     "Those of the pieces that stand in the file."
+    if not pieces:
+        return set()
+    search, longest = _search(pieces), max(map(len, pieces))
     found, left = set(), b""
-    longest = max(map(len, pieces), default=1)
     with open(path, "rb") as f:
         while more := f.read(at_once):
             data = left + more
-            found |= {piece for piece in pieces if piece not in found and piece in data}
-            left = data[1 - longest :] if longest > 1 else b""  # a piece may lie across two readings
+            found |= search(data)
+            left = data[1 - longest :]  # a piece may lie across two readings
     return found
 
 # %% ../nbs/09a_store.ipynb #351f9f8a
@@ -425,22 +436,23 @@ class Forgotten:
         )
 
 # %% ../nbs/09a_store.ipynb #4a77040c
-OTHERS = """
-SELECT 1 FROM (
-    SELECT profile || ' ' || user_id || ' ' || digest || ' ' || written_at AS text FROM profiles
-    UNION ALL SELECT who || ' ' || at FROM forgotten
-    UNION ALL SELECT value FROM facts
-    UNION ALL SELECT model || ' ' || model_revision || ' ' || prompt_version FROM writers
-    UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master
-    UNION ALL SELECT 'SQLite format 3'
-) WHERE instr(CAST(text AS BLOB), :piece) LIMIT 1
+KEPT = """
+SELECT profile || ' ' || user_id || ' ' || digest || ' ' || written_at FROM profiles
+UNION ALL SELECT who || ' ' || at FROM forgotten
+UNION ALL SELECT value FROM facts
+UNION ALL SELECT model || ' ' || model_revision || ' ' || prompt_version FROM writers
+UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master
+UNION ALL SELECT 'SQLite format 3'
 """
 
 
 def _traces(store: ProfileStore, files: Sequence[Path], pieces: Collection[bytes]) -> set[bytes]:
     "Pieces that stand in the files and in nothing that is kept: a number as an id may stand in a digest, too."
     found = set().union(*(_found(f, pieces) for f in files))
-    return {piece for piece in found if not store.db.execute(OTHERS, dict(piece=piece)).fetchone()}
+    search, kept = _search(found), store.db.execute(KEPT)
+    while found and (row := kept.fetchone()):
+        found -= search(row[0].encode())
+    return found
 
 # %% ../nbs/09a_store.ipynb #369e1d42
 def _check_copies(copies: Sequence[Path]) -> None:  # before anything is deleted
