@@ -41,8 +41,8 @@ print(json.dumps({{k: round(v, 4) for k, v in facts.items()}}))
 WHAT = dict(
     prepared="prepare_log(log, folder, memory=memory)",
     opened="open_prepared(folder)",
-    ten_thousand_read="users = open_prepared(folder).users\n"
-    "for _ in range(10_000): users[random.randrange(len(users))]",
+    ten_thousand_read="users, draw = open_prepared(folder).users, random.Random(0)\n"
+    "for _ in range(10_000): users[draw.randrange(len(users))]",
     all_read="for u in open_prepared(folder).users: u.n_records",
 )
 
