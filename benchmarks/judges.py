@@ -289,8 +289,7 @@ def real(model: str, data: str, file: Path) -> dict:
         if name in result["judges"]:
             continue
         judge = LM_JUDGES[name](engine) if name in LM_JUDGES else make_judge(name)
-        every = 3 if name in ("yesno", "letters", "permutation") else 1  # those read several times as much
-        result["judges"][name] = {d: judged_really(judge, rs[::every], engine.counts) for d, rs in rankings.items()}
+        result["judges"][name] = {d: judged_really(judge, rs, engine.counts) for d, rs in rankings.items()}
         print(name, json.dumps(result["judges"][name]), flush=True)
         write_json(file, result)
     return result

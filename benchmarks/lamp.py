@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ from bump.lamp.files import Questions, save_lamp_world
 from bump.lamp.runs import AnswerSettings, run_lamp
 from bump.lamp.splits import training_logs, training_questions
 from bump.lamp.table import lamp_table, markdown_table
-from bump.lamp.tasks import LAMP, find_task
+from bump.lamp.tasks import LAMP, Question, find_task
 from bump.lamp.training import BackboneConfig, prepare_labelled, tune_backbone
 from bump.models import load_tokenizer, model_folder
 from bump.ndcg import chance_reward
@@ -447,7 +448,8 @@ def smollm2(a) -> None:
         print(m, seconds[m], "s", flush=True)
     table, against = lamp_table(runs), lamp_table(runs, against="shuffled")
     print(markdown_table(table))
-    picked = first_answers(questions, runs, texts["bump"])
+    first = [q for q in questions if q.id in written_by[0]["profiles"]["trained"]]  # `smollm2_sft` shows them, too
+    picked = first_answers(first, runs, texts["bump"])
     facts = dict(n=len(questions), backbone="smollm2", words=CHOSEN, read=dict(read.facts()), seconds=seconds)
     facts |= dict(writer=writer_facts(written_by), of_the_profile=of_the_profile(runs))
     write_result("lamp_smollm2", facts | dict(table=cells(table), against_shuffled=cells(against), examples=picked))
@@ -503,7 +505,7 @@ def of_the_profile(runs: list[Path]) -> dict[str, float]:  # share of answers th
     return {m: round(float(np.mean(x)), 3) for m, x in said.items()}
 
 
-def first_answers(questions: Questions, runs: list[Path], profiles: dict[str, str], n: int = 3) -> list[dict]:
+def first_answers(questions: Iterable[Question], runs: list[Path], profiles: dict[str, str], n: int = 3) -> list[dict]:
     answers = {r.name: answered(r) for r in runs}
     return [
         dict(question=q.parts[0], right=q.gold, profile=profiles[q.id], **{m: x[q.id] for m, x in answers.items()})
